@@ -1,0 +1,26 @@
+# Every dependency, each with one clear line when it is missing.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+function(bitnet_need target pkg package)
+  pkg_check_modules(${target} QUIET IMPORTED_TARGET ${pkg})
+  if(NOT ${target}_FOUND)
+    message(FATAL_ERROR "${pkg} not found: install ${package} (Debian: apt-get install ${package}), or run ./quickstart.sh")
+  endif()
+endfunction()
+
+bitnet_need(OPENBLAS openblas libopenblas-dev)
+bitnet_need(HDF5 hdf5 libhdf5-dev)
+bitnet_need(CJSON libcjson libcjson-dev)
+add_library(bitnet::blas ALIAS PkgConfig::OPENBLAS)
+add_library(bitnet::hdf5 ALIAS PkgConfig::HDF5)
+add_library(bitnet::cjson ALIAS PkgConfig::CJSON)
+
+if(BITNET_TESTS)
+  bitnet_need(CMOCKA cmocka libcmocka-dev)
+  add_library(bitnet::cmocka ALIAS PkgConfig::CMOCKA)
+endif()
+if(BITNET_OPENCL)
+  bitnet_need(OPENCL OpenCL ocl-icd-opencl-dev)
+  add_library(bitnet::opencl ALIAS PkgConfig::OPENCL)
+endif()

@@ -1,0 +1,88 @@
+/* backend.h - the contract between the graph and a compute device.
+ *
+ * A backend is memory functions, one row of kernels per op, and a few routines
+ * that are not graph operations (optimizer, norms). Kernels run in order; a
+ * device may run them later than the call returns, and sync() waits. A row
+ * without a forward kernel makes bn_backend_forward() fail with a message that
+ * names backend and op. Not thread-safe: one thread drives a backend.
+ */
+#ifndef BN_BACKEND_BACKEND_H
+#define BN_BACKEND_BACKEND_H
+
+#include "backend/op.h"
+
+typedef struct bn_backend bn_backend;
+
+typedef bn_status (*bn_kernel)(bn_backend *backend, const bn_op_call *call);
+
+/* Bytes of scratch that a call with these shapes needs (0: none). */
+typedef size_t (*bn_scratch_rule)(const bn_backend *backend, const bn_op_call *call);
+
+typedef struct bn_kernel_row {
+    bn_kernel forward, backward;
+    bn_scratch_rule forward_scratch, backward_scratch; /* NULL: none */
+    const char *forward_variant, *backward_variant;    /* "ref", "avx2", ... */
+} bn_kernel_row;
+
+/* AdamW over a flat range (Loshchilov & Hutter, arXiv 1711.05101; the update
+ * order of torch.optim.AdamW):
+ *   c = 1, or clip/(norm + 1e-6) if clip > 0 and norm > clip
+ *   g = c * grad;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
+ *   p -= lr * decay * p
+ *   p -= (lr / (1-b1^t)) * m / (sqrt(v) / sqrt(1-b2^t) + eps)
+ * with decay = weight_decay for elements < decay_end of the range, else 0. */
+typedef struct bn_adamw {
+    double lr, beta1, beta2, eps, weight_decay;
+    int64_t step;      /* t, from 1 */
+    int64_t decay_end; /* elements of the range that decay, from its start */
+    double clip;       /* 0: off */
+} bn_adamw;
+
+struct bn_backend {
+    const char *name; /* "cpu", "ref64", "opencl:0" ... */
+    bn_dtype real;    /* BN_F32 or BN_F64 */
+    bn_kernel_row rows[BN_OP_COUNT];
+
+    /* Memory. alloc() gives zeroed memory aligned to BN_ALIGN. */
+    bn_status (*alloc)(bn_backend *, size_t bytes, bn_buffer *out);
+    void (*release)(bn_backend *, bn_buffer *buffer); /* zeroes *buffer */
+    bn_status (*upload)(bn_backend *, const bn_tensor *dst, const void *src);
+    bn_status (*download)(bn_backend *, const bn_tensor *src, void *dst);
+    bn_status (*fill_zero)(bn_backend *, const bn_tensor *dst);
+    bn_status (*sync)(bn_backend *);
+
+    /* Routines on flat real tensors. */
+    bn_status (*adamw)(bn_backend *, const bn_adamw *, const bn_tensor *param,
+                       const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
+                       const bn_tensor *norm);
+    /* norm[1] (real) = sqrt(sum of squares of x), summed in double precision
+     * in an order that does not depend on the number of threads. */
+    bn_status (*norm)(bn_backend *, const bn_tensor *x, const bn_tensor *norm);
+    /* x *= factor */
+    bn_status (*scale)(bn_backend *, const bn_tensor *x, double factor);
+
+    void (*free)(bn_backend *); /* the backend itself; NULL: static */
+    void *impl;                 /* the backend's own state */
+};
+
+void bn_backend_free(bn_backend *backend); /* NULL is fine */
+
+/* Runs one op whose operands all have memory. */
+bn_status bn_backend_forward(bn_backend *backend, const bn_op_call *call) BN_MUST_CHECK;
+bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call) BN_MUST_CHECK;
+
+/* Upload and download with conversion between float32 host arrays and the
+ * backend's real type. `n` must be the tensor's element count. */
+bn_status bn_backend_put_f32(bn_backend *backend, const bn_tensor *dst, const float *src,
+                             int64_t n) BN_MUST_CHECK;
+bn_status bn_backend_get_f32(bn_backend *backend, const bn_tensor *src, float *dst,
+                             int64_t n) BN_MUST_CHECK;
+/* One real element as double (a loss, a norm); waits for the device. */
+bn_status bn_backend_get_scalar(bn_backend *backend, const bn_tensor *src,
+                                double *value) BN_MUST_CHECK;
+
+/* Coverage matrix as text, one line per op: name, forward and backward variant
+ * ("-" absent, "pass" or "view" where no kernel is needed). Caller frees. */
+bn_status bn_backend_coverage(const bn_backend *backend, char **text) BN_MUST_CHECK;
+
+#endif

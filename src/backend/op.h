@@ -1,0 +1,131 @@
+/* op.h - what an operation is: its row in ops.def, its parameters, and the
+ * call record that every kernel of every backend receives. */
+#ifndef BN_BACKEND_OP_H
+#define BN_BACKEND_OP_H
+
+#include "tensor/tensor.h"
+
+enum { BN_MAX_IN = 5, BN_MAX_OUT = 2 };
+
+/* Operand masks of ops.def. */
+enum {
+    BN_I0 = 1 << 0,
+    BN_I1 = 1 << 1,
+    BN_I2 = 1 << 2,
+    BN_I3 = 1 << 3,
+    BN_I4 = 1 << 4,
+    BN_O0 = 1 << 8,
+    BN_O1 = 1 << 9,
+};
+
+/* Traits of ops.def. */
+enum { BN_PASS = 1 << 0, BN_VIEW = 1 << 1, BN_NOGRAD = 1 << 2 };
+
+typedef enum bn_op {
+#define BN_OP(ID, ...) BN_OP_##ID,
+#include "backend/ops.def"
+#undef BN_OP
+    BN_OP_COUNT,
+} bn_op;
+
+typedef enum bn_grad_contract {
+    BN_GRAD_EXACT,
+    BN_GRAD_SURROGATE,
+    BN_GRAD_NONE,
+} bn_grad_contract;
+
+typedef struct bn_op_info {
+    const char *name;
+    int n_in, n_out;
+    unsigned grads;  /* inputs that can receive a gradient */
+    unsigned keeps;  /* operands that backward reads */
+    unsigned traits; /* BN_PASS, BN_VIEW, BN_NOGRAD */
+    bn_grad_contract contract;
+    double warn, fail;
+} bn_op_info;
+
+extern const bn_op_info bn_op_table[BN_OP_COUNT];
+
+typedef enum bn_activation {
+    BN_ACT_RELU2, /* max(x,0)^2 */
+    BN_ACT_SILU,  /* x sigmoid(x) */
+} bn_activation;
+
+/* Scale granularity, as in files: 0 per tensor, -1 per row, else the number
+ * of consecutive elements of a row that share a scale. */
+enum { BN_PER_TENSOR = 0, BN_PER_ROW = -1 };
+
+/* Parameters of an op, one member per family. */
+typedef union bn_op_params {
+    struct {
+        bool per_tensor; /* one step for the whole tensor instead of per row */
+    } act;               /* ACT_QUANT, ACT_FAKE_QUANT */
+    struct {
+        int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
+    } weight;               /* WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR */
+    struct {
+        bn_activation activation;
+    } glu;
+    struct {
+        double eps;
+    } rmsnorm;
+    struct {
+        int64_t head_dim;
+    } rope;
+    struct {
+        int64_t heads, kv_heads;
+    } attention; /* ATTENTION, KV_ATTENTION */
+    struct {
+        int32_t ignore_index; /* rows with this label count for nothing */
+        int64_t chunk_rows;   /* LINEAR_CROSS_ENTROPY: rows of logits at once */
+    } cross_entropy;
+    struct {
+        double p;      /* probability that an element is dropped, 0 <= p < 1 */
+        uint32_t site; /* tells the dropouts of one graph apart */
+    } dropout;
+    struct {
+        int ndim;
+        int64_t shape[BN_MAX_DIMS];
+    } reshape;
+    struct {
+        int dim0, dim1;
+    } transpose;
+    struct {
+        int dim;
+        int64_t start, length;
+    } slice;
+} bn_op_params;
+
+/* What changes from run to run while the graph stays the same. */
+typedef struct bn_run {
+    uint64_t seed;    /* of the run's random numbers */
+    uint64_t step;    /* counter: a different one gives different numbers */
+    int64_t position; /* of the first row in its sequence (KV cache, RoPE) */
+} bn_run;
+
+/* One kernel call. Absent operands have ndim 0. Inputs and params are const;
+ * forward writes out[]. Backward reads what the op's row says it keeps (other
+ * operands have a shape but no memory), reads dout (gradient of out[0]) and,
+ * for every present din[i], stores the gradient of in[i], or adds to it where
+ * accumulate[i]. An absent din[i] is not wanted. All gradients are real. */
+typedef struct bn_op_call {
+    bn_op op;
+    const bn_op_params *params;
+    const bn_run *run;
+    bn_tensor in[BN_MAX_IN];
+    bn_tensor out[BN_MAX_OUT];
+    bn_tensor dout;
+    bn_tensor din[BN_MAX_IN];
+    bool accumulate[BN_MAX_IN];
+    bn_tensor scratch; /* u8, of the size the backend asked for, or absent */
+} bn_op_call;
+
+/* Shape inference: checks call->in and call->params, fills dtype and shape of
+ * call->out (real = the backend's float type). BN_FAIL with the shapes in the
+ * text when operands do not fit. Pure metadata: no memory is touched. */
+bn_status bn_op_infer(bn_op_call *call, bn_dtype real) BN_MUST_CHECK;
+
+/* Shape of the scales of a weight [out,in] at a granularity. */
+bn_tensor bn_weight_scale_shape(bn_dtype real, int64_t out, int64_t in, int64_t group_size);
+
+#endif

@@ -1,0 +1,105 @@
+#include "tensor/param_set.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+void bn_param_set_init(bn_param_set *set, bn_dtype real)
+{
+    *set = (bn_param_set){.real = real};
+}
+
+void bn_param_set_clear(bn_param_set *set)
+{
+    for (int i = 0; i < set->count; i++)
+        free(set->items[i]);
+    free(set->items);
+    *set = (bn_param_set){.real = set->real};
+}
+
+bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind kind, int ndim,
+                           const int64_t *shape, bn_param **out)
+{
+    if (strlen(name) >= BN_PARAM_NAME_MAX)
+        return bn_error(BN_FAIL, "parameter name '%.60s...' is longer than %d bytes", name,
+                        BN_PARAM_NAME_MAX - 1);
+    if (bn_param_set_find(set, name))
+        return bn_error(BN_FAIL, "parameter '%s' is defined twice", name);
+    if (set->count == set->capacity) {
+        int capacity = set->capacity ? 2 * set->capacity : 64;
+        bn_param **items = realloc(set->items, (size_t)capacity * sizeof *items);
+        if (!items)
+            return bn_error_nomem("the parameter list", (size_t)capacity * sizeof *items);
+        set->items = items;
+        set->capacity = capacity;
+    }
+    bn_param *p = calloc(1, sizeof *p);
+    if (!p)
+        return bn_error_nomem("a parameter", sizeof *p);
+    strcpy(p->name, name);
+    p->kind = kind;
+    p->decay = ndim >= 2;
+    p->trainable = true;
+    p->value = bn_tensor_of(set->real, ndim, shape);
+    bn_status status = bn_tensor_check(&p->value, name);
+    if (status != BN_OK) {
+        free(p);
+        return status;
+    }
+    p->grad = p->value;
+    set->items[set->count++] = p;
+    *out = p;
+    return BN_OK;
+}
+
+bn_status bn_param_set_layout(bn_param_set *set)
+{
+    size_t at = 0;
+    for (int decay = 1; decay >= 0; decay--) {
+        for (int i = 0; i < set->count; i++) {
+            bn_param *p = set->items[i];
+            if (p->decay != (decay == 1))
+                continue;
+            p->offset = at;
+            if (!bn_add_size(at, bn_tensor_bytes(&p->value), &at) || at > SIZE_MAX / 2)
+                return bn_error(BN_FAIL, "the parameters need more memory than can be addressed");
+            at = bn_align_up(at, BN_ALIGN);
+        }
+        if (decay)
+            set->decay_bytes = at;
+    }
+    set->block_bytes = at;
+    return BN_OK;
+}
+
+void bn_param_set_bind(bn_param_set *set, const bn_buffer *values, const bn_buffer *grads)
+{
+    for (int i = 0; i < set->count; i++) {
+        bn_param *p = set->items[i];
+        p->value = bn_tensor_at(p->value, values, p->offset);
+        p->grad = bn_tensor_at(p->grad, grads, p->offset);
+    }
+}
+
+bn_param *bn_param_set_find(const bn_param_set *set, const char *name)
+{
+    for (int i = 0; i < set->count; i++)
+        if (strcmp(set->items[i]->name, name) == 0)
+            return set->items[i];
+    return NULL;
+}
+
+int64_t bn_param_set_numel(const bn_param_set *set)
+{
+    int64_t n = 0;
+    for (int i = 0; i < set->count; i++)
+        n += bn_tensor_numel(&set->items[i]->value);
+    return n;
+}
+
+bn_tensor bn_param_set_flat(const bn_param_set *set, const bn_buffer *buffer)
+{
+    int64_t n = (int64_t)(set->block_bytes / bn_dtype_size(set->real));
+    return bn_tensor_at(bn_tensor_1d(set->real, n), buffer, 0);
+}
