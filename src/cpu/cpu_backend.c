@@ -1,0 +1,176 @@
+#include "cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/cpu_impl.h"
+
+/* Sets of kernels from plain to best; `runs` NULL: on every CPU. */
+static const struct {
+    const char *name;
+    bool (*runs)(void);
+} isa_table[] = {
+    {"ref", NULL},
+};
+
+enum { ISA_COUNT = sizeof isa_table / sizeof isa_table[0] };
+
+static bool isa_runs(int i)
+{
+    return !isa_table[i].runs || isa_table[i].runs();
+}
+
+const char *bn_cpu_isa_choice(int index)
+{
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (isa_runs(i) && index-- == 0)
+            return isa_table[i].name;
+    return NULL;
+}
+
+/* The table's own string for `wanted` (NULL or "": the best). */
+static bn_status choose_isa(const char *wanted, const char **out)
+{
+    if (!wanted || !*wanted) {
+        for (int i = 0; i < ISA_COUNT; i++)
+            if (isa_runs(i))
+                *out = isa_table[i].name;
+        return BN_OK;
+    }
+    char known[256] = "";
+    for (int i = 0; i < ISA_COUNT; i++) {
+        const char *name = isa_table[i].name;
+        if (strcmp(wanted, name) == 0) {
+            *out = name;
+            return isa_runs(i) ? BN_OK
+                               : bn_error(BN_NO_DEVICE, "cpu: this CPU cannot run '%s'", name);
+        }
+        if (strlen(known) + strlen(name) + 3 < sizeof known) {
+            strcat(known, i > 0 ? ", " : "");
+            strcat(known, name);
+        }
+    }
+    return bn_error(BN_USAGE, "cpu: no kernels named '%s', expected one of: %s", wanted, known);
+}
+
+/* calloc leaves the pages of a large block untouched until they are used, so
+ * an arena costs only what a run touches. `handle` is the block itself. */
+static bn_status cpu_alloc(bn_backend *backend, size_t bytes, bn_buffer *out)
+{
+    (void)backend;
+    *out = (bn_buffer){0};
+    void *block = bytes <= SIZE_MAX - BN_ALIGN ? calloc(1, bytes + BN_ALIGN) : NULL;
+    if (!block)
+        return bn_error_nomem("cpu buffer", bytes);
+    uintptr_t start = ((uintptr_t)block + BN_ALIGN - 1) & ~(uintptr_t)(BN_ALIGN - 1);
+    *out = (bn_buffer){.host = (void *)start, .handle = block, .bytes = bytes};
+    return BN_OK;
+}
+
+static void cpu_release(bn_backend *backend, bn_buffer *buffer)
+{
+    (void)backend;
+    free(buffer->handle);
+    *buffer = (bn_buffer){0};
+}
+
+static bn_status cpu_upload(bn_backend *backend, const bn_tensor *dst, const void *src)
+{
+    (void)backend;
+    memcpy(bn_tensor_data(dst), src, bn_tensor_bytes(dst));
+    return BN_OK;
+}
+
+static bn_status cpu_download(bn_backend *backend, const bn_tensor *src, void *dst)
+{
+    (void)backend;
+    memcpy(dst, bn_tensor_data(src), bn_tensor_bytes(src));
+    return BN_OK;
+}
+
+static bn_status cpu_fill_zero(bn_backend *backend, const bn_tensor *dst)
+{
+    (void)backend;
+    memset(bn_tensor_data(dst), 0, bn_tensor_bytes(dst));
+    return BN_OK;
+}
+
+static bn_status cpu_sync(bn_backend *backend)
+{
+    (void)backend;
+    return BN_OK;
+}
+
+static void cpu_free(bn_backend *backend)
+{
+    bn_cpu *cpu = bn_cpu_of(backend);
+    bn_threads_free(cpu->threads);
+    free(cpu);
+}
+
+static bn_cpu *cpu_new(const char *name, bn_dtype real)
+{
+    bn_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return NULL;
+    cpu->isa = "ref";
+    cpu->backend = (bn_backend){
+        .name = name,
+        .real = real,
+        .alloc = cpu_alloc,
+        .release = cpu_release,
+        .upload = cpu_upload,
+        .download = cpu_download,
+        .fill_zero = cpu_fill_zero,
+        .sync = cpu_sync,
+        .free = cpu_free,
+        .impl = cpu,
+    };
+    if (real == BN_F64)
+        bn_ref_fill_f64(&cpu->backend);
+    else
+        bn_ref_fill_f32(&cpu->backend);
+    return cpu;
+}
+
+bn_status bn_cpu_backend_new(const bn_cpu_options *options, bn_backend **out)
+{
+    const bn_cpu_options defaults = {0};
+    if (!options)
+        options = &defaults;
+    *out = NULL;
+    bn_status status = BN_OK;
+    bn_cpu *cpu = cpu_new("cpu", BN_F32);
+    if (!cpu)
+        return bn_error_nomem("cpu backend", sizeof *cpu);
+    BN_TRY_OUT(choose_isa(options->isa ? options->isa : getenv("BITNET_CPU"), &cpu->isa));
+    BN_TRY_OUT(bn_threads_new(options->threads, &cpu->threads));
+    *out = &cpu->backend;
+out:
+    if (status != BN_OK)
+        cpu_free(&cpu->backend);
+    return status;
+}
+
+bn_status bn_ref_backend_new(bn_dtype real, bn_backend **out)
+{
+    *out = NULL;
+    if (real != BN_F32 && real != BN_F64)
+        return bn_error(BN_FAIL, "reference backend: real type is %s, expected float32 or float64",
+                        bn_dtype_name(real));
+    bn_cpu *cpu = cpu_new(real == BN_F64 ? "ref64" : "ref32", real);
+    if (!cpu)
+        return bn_error_nomem("reference backend", sizeof *cpu);
+    *out = &cpu->backend;
+    return BN_OK;
+}
+
+const char *bn_cpu_isa(const bn_backend *backend)
+{
+    return bn_cpu_of(backend)->isa;
+}
+
+bn_threads *bn_cpu_threads(const bn_backend *backend)
+{
+    return bn_cpu_of(backend)->threads;
+}

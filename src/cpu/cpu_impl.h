@@ -1,0 +1,23 @@
+/* cpu_impl.h - what the files of src/cpu share. Not for other modules. */
+#ifndef BN_CPU_CPU_IMPL_H
+#define BN_CPU_CPU_IMPL_H
+
+#include "cpu/cpu.h"
+
+/* bn_backend.impl of every backend of this module. */
+typedef struct bn_cpu {
+    bn_backend backend;
+    bn_threads *threads; /* NULL: single-threaded reference */
+    const char *isa;     /* a name of isa_table in cpu_backend.c */
+} bn_cpu;
+
+static inline bn_cpu *bn_cpu_of(const bn_backend *backend)
+{
+    return backend->impl;
+}
+
+/* Fills every row and the routines with the reference kernels (ref/rows.c). */
+void bn_ref_fill_f32(bn_backend *backend);
+void bn_ref_fill_f64(bn_backend *backend);
+
+#endif
