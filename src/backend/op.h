@@ -51,10 +51,6 @@ typedef enum bn_activation {
     BN_ACT_SILU,  /* x sigmoid(x) */
 } bn_activation;
 
-/* Scale granularity, as in files: 0 per tensor, -1 per row, else the number
- * of consecutive elements of a row that share a scale. */
-enum { BN_PER_TENSOR = 0, BN_PER_ROW = -1 };
-
 /* Parameters of an op, one member per family. */
 typedef union bn_op_params {
     struct {

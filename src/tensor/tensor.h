@@ -45,6 +45,10 @@ const char *bn_dtype_name(bn_dtype dtype);
 /* Bytes of one element; 0 for BN_T2, whose rows are ceil(in/4) bytes. */
 size_t bn_dtype_size(bn_dtype dtype);
 
+/* Granularity of weight scales ("group_size"), as in files: 0 per tensor, -1
+ * per row, else the number of consecutive elements of a row that share one. */
+enum { BN_PER_TENSOR = 0, BN_PER_ROW = -1 };
+
 /* A block of device memory. `host` is its address where the CPU can reach it,
  * else NULL; `handle` is the backend's own (a cl_mem, say). */
 typedef struct bn_buffer {

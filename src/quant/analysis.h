@@ -1,0 +1,54 @@
+/* analysis.h - how much a weight lost in quantization, and what its codes say.
+ *
+ * Host arrays, double sums in row-major order; nothing allocates or fails.
+ * With w the shadow weight and v = q*gamma its ternary form, over all elements:
+ *
+ *   MSE     = mean (w-v)^2
+ *   SQNR    = 10 log10(sum w^2 / sum (w-v)^2) dB   (+inf when v = w)
+ *   cosine  = sum w v / sqrt(sum w^2 sum v^2)      (0 when either is all zero)
+ *   entropy = -sum p log2 p over the shares of -1, 0, +1, in bits per weight
+ *             (at most log2 3 = 1.585)
+ */
+#ifndef BN_QUANT_ANALYSIS_H
+#define BN_QUANT_ANALYSIS_H
+
+#include <stdint.h>
+
+enum { BN_WORST_GROUPS = 5 };
+
+typedef struct bn_group_error {
+    int64_t row, group;
+    double mse;      /* of the group's elements */
+    double relative; /* sum (w-v)^2 / sum w^2 of the group; 0 if both are 0 */
+} bn_group_error;
+
+typedef struct bn_code_stats {
+    int64_t count[3]; /* of -1, 0, +1 */
+    double entropy_bits;
+    int64_t dead_rows; /* rows whose codes are all 0: outputs that are constant */
+} bn_code_stats;
+
+typedef struct bn_quant_error {
+    bn_code_stats codes;
+    double mse, sqnr_db, cosine;
+    double scale_min, scale_mean, scale_max;
+    /* Groups with the largest relative error first (ties: the earlier one). */
+    bn_group_error worst[BN_WORST_GROUPS];
+    int worst_count;
+} bn_quant_error;
+
+/* Histogram, entropy and dead rows of valid T2 rows. */
+void bn_code_stats_of(const uint8_t *packed, int64_t rows, int64_t cols, bn_code_stats *out);
+
+/* Everything above for a weight, its packed codes and scales (layout as in
+ * quant/quantize.h). */
+void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t group_size,
+                       const uint8_t *packed, const float *scale, bn_quant_error *out);
+
+/* Number of codes that differ between two packed weights of one shape. */
+int64_t bn_t2_flips(const uint8_t *a, const uint8_t *b, int64_t rows, int64_t cols);
+
+/* Entropy in bits of a histogram of n counts; 0 when it is empty. */
+double bn_entropy_bits(const int64_t *count, int n);
+
+#endif

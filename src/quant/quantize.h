@@ -1,0 +1,156 @@
+/* quantize.h - the numbers of BitNet quantization on host arrays.
+ *
+ * Pure functions: no gradients, no devices, no threads, no allocation, no
+ * errors. Every function exists for float (_f32) and double (_f64) from one
+ * source, so the double build that gradients are checked on is the same code.
+ * Formulas, the order of every sum and the treatment of NaN are specified in
+ * docs/numerics.md; any faster variant gives the same bits.
+ *
+ * Shapes: a weight is [out, in] row-major, an activation [rows, cols]. Scales
+ * are [1] for BN_PER_TENSOR, [out, 1] for BN_PER_ROW, [out, ceil(in/G)] for
+ * groups of G (the last group of a row may be short). Packed codes are BN_T2
+ * rows (tensor/tensor.h, quant/pack.h). All dimensions are >= 1; outputs never
+ * overlap inputs.
+ *
+ * Absmean ternary weights and absmax int8 activations: Ma et al., "The Era of
+ * 1-bit LLMs", arXiv 2402.17764.
+ */
+#ifndef BN_QUANT_QUANTIZE_H
+#define BN_QUANT_QUANTIZE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/checked.h"
+#include "tensor/tensor.h"
+
+/* Smallest weight scale and smallest absmax of an activation row. */
+#define BN_QUANT_FLOOR 1e-5
+
+/* Rows longer than this could overflow the int32 accumulator: 128 * in < 2^31. */
+#define BN_MAX_IN_INT32 INT64_C(16777215)
+
+/* Elements of a row that share one scale: `in` for one scale per row or per
+ * tensor, else group_size (>= 1). */
+static inline int64_t bn_group_length(int64_t in, int64_t group_size)
+{
+    return group_size > 0 && group_size < in ? group_size : in;
+}
+
+/* Groups (= integer accumulators) of one row. */
+static inline int64_t bn_groups_per_row(int64_t in, int64_t group_size)
+{
+    return bn_ceil_div(in, bn_group_length(in, group_size));
+}
+
+/* Number of scales of a weight. */
+static inline int64_t bn_scale_count(int64_t out, int64_t in, int64_t group_size)
+{
+    return group_size == BN_PER_TENSOR ? 1 : out * bn_groups_per_row(in, group_size);
+}
+
+/* Index of the scale of group `g` of row `row`. */
+static inline int64_t bn_scale_index(int64_t row, int64_t g, int64_t in, int64_t group_size)
+{
+    return group_size == BN_PER_TENSOR ? 0 : row * bn_groups_per_row(in, group_size) + g;
+}
+
+/* Whether a file or config may ask for this: BN_PER_TENSOR, BN_PER_ROW, or a G
+ * of at least 32 (of at least `in` where `in` < 32) and at most `in`. The
+ * functions below take any G >= 1. */
+static inline bool bn_group_size_ok(int64_t in, int64_t group_size)
+{
+    return group_size == BN_PER_TENSOR || group_size == BN_PER_ROW ||
+           (group_size <= in && group_size >= (in < 32 ? in : 32));
+}
+
+/* sum|w| over the `n` elements of one group (or one row) in the canonical
+ * order: eight partial sums in double, lane l takes the elements k = l mod 8 in
+ * ascending order, then ((0+4)+(2+6))+((1+5)+(3+7)). */
+double bn_abs_sum_f32(const float *w, int64_t n);
+double bn_abs_sum_f64(const double *w, int64_t n);
+
+/* gamma = max(mean|w|, 1e-5) of a group from its canonical sum and its size;
+ * NaN and infinity pass through. */
+float bn_scale_of_sum_f32(double abs_sum, int64_t count);
+double bn_scale_of_sum_f64(double abs_sum, int64_t count);
+
+/* Weight scales of a whole weight. Per tensor, the sums of the rows are added
+ * in ascending row order. A variant that splits the work over rows calls
+ * bn_abs_sum and bn_scale_of_sum itself and keeps that order. */
+void bn_weight_scales_f32(const float *w, int64_t out, int64_t in, int64_t group_size,
+                          float *scale);
+void bn_weight_scales_f64(const double *w, int64_t out, int64_t in, int64_t group_size,
+                          double *scale);
+
+/* Ternary codes of rows row0 .. row0+rows-1 of w, q = clamp(rne(w * (1/gamma)),
+ * -1, 1), into the same rows of `packed`. `w`, `scale` and `packed` are those
+ * of the whole weight. A NaN product (NaN or infinite w or gamma) gives code 0:
+ * gamma is NaN or infinite then and makes the output so. */
+void bn_ternarize_rows_f32(const float *w, int64_t row0, int64_t rows, int64_t in,
+                           int64_t group_size, const float *scale, uint8_t *packed);
+void bn_ternarize_rows_f64(const double *w, int64_t row0, int64_t rows, int64_t in,
+                           int64_t group_size, const double *scale, uint8_t *packed);
+
+/* All rows. */
+void bn_ternarize_f32(const float *w, int64_t out, int64_t in, int64_t group_size,
+                      const float *scale, uint8_t *packed);
+void bn_ternarize_f64(const double *w, int64_t out, int64_t in, int64_t group_size,
+                      const double *scale, uint8_t *packed);
+
+/* max|x| of n elements, 0 for n = 0; NaN if any element is NaN. */
+float bn_absmax_f32(const float *x, int64_t n);
+double bn_absmax_f64(const double *x, int64_t n);
+
+/* Codes of n elements under one absmax `a` (already floored with
+ * bn_absmax_floor): clamp(rne(x * (127/a)), -128, 127), NaN products give 0.
+ * Returns the step a/127. */
+float bn_absmax_codes_f32(const float *x, int64_t n, float a, int8_t *codes);
+double bn_absmax_codes_f64(const double *x, int64_t n, double a, int8_t *codes);
+
+/* max(a, 1e-5) that lets NaN through. */
+float bn_absmax_floor_f32(float a);
+double bn_absmax_floor_f64(double a);
+
+/* int8 activations [rows, cols] and their steps ([rows], or [1] per tensor). A
+ * row with a NaN gets a NaN step and all codes 0, a row with an infinity (and
+ * no NaN) an infinite step and all codes 0: the product is NaN then, and the
+ * loss shows it. */
+void bn_absmax_quantize_f32(const float *x, int64_t rows, int64_t cols, bool per_tensor,
+                            int8_t *codes, float *step);
+void bn_absmax_quantize_f64(const double *x, int64_t rows, int64_t cols, bool per_tensor,
+                            int8_t *codes, double *step);
+
+/* q * gamma of rows row0 .. row0+rows-1 of a packed weight into w [rows, in]. */
+void bn_weight_dequantize_rows_f32(const uint8_t *packed, const float *scale, int64_t row0,
+                                   int64_t rows, int64_t in, int64_t group_size, float *w);
+void bn_weight_dequantize_rows_f64(const uint8_t *packed, const double *scale, int64_t row0,
+                                   int64_t rows, int64_t in, int64_t group_size, double *w);
+
+/* x_q * step into x [rows, cols]. */
+void bn_act_dequantize_f32(const int8_t *codes, const float *step, int64_t rows, int64_t cols,
+                           bool per_tensor, float *x);
+void bn_act_dequantize_f64(const int8_t *codes, const double *step, int64_t rows, int64_t cols,
+                           bool per_tensor, double *x);
+
+/* The reference BitLinear product, y [rows, out] from codes x [rows, in] with
+ * their steps and a packed weight; bias [out] or NULL:
+ *
+ *   acc_g = sum over group g of q*x_q          (int32, exact for in <= BN_MAX_IN_INT32)
+ *   t = 0; for g ascending: t = fma(acc_g, gamma_g, t)
+ *   y = t * step (+ bias)
+ */
+typedef struct bn_int_product {
+    const int8_t *x;
+    const uint8_t *packed;
+    int64_t rows, out, in;
+    int64_t group_size;
+    bool per_tensor_step;
+} bn_int_product;
+
+void bn_int_product_f32(const bn_int_product *p, const float *step, const float *scale,
+                        const float *bias, float *y);
+void bn_int_product_f64(const bn_int_product *p, const double *step, const double *scale,
+                        const double *bias, double *y);
+
+#endif
