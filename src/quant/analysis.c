@@ -1,0 +1,109 @@
+#include "quant/analysis.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "quant/pack.h"
+#include "quant/quantize.h"
+
+double bn_entropy_bits(const int64_t *count, int n)
+{
+    double total = 0, bits = 0;
+    for (int i = 0; i < n; i++)
+        total += (double)count[i];
+    for (int i = 0; i < n; i++)
+        if (count[i] > 0)
+            bits -= (double)count[i] / total * log2((double)count[i] / total);
+    return bits;
+}
+
+void bn_code_stats_of(const uint8_t *packed, int64_t rows, int64_t cols, bn_code_stats *out)
+{
+    const int64_t row_bytes = bn_t2_row_bytes(cols);
+    int64_t zero = 0, plus = 0, dead = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        const uint8_t *row = packed + r * row_bytes;
+        int64_t row_zero = 0, row_plus = 0;
+        for (int64_t j = 0; j < row_bytes; j++) {
+            row_zero += __builtin_popcount(row[j] & 0x55u); /* field 01 */
+            row_plus += __builtin_popcount(row[j] & 0xaau); /* field 10 */
+        }
+        row_zero -= row_bytes * BN_T2_PER_BYTE - cols; /* padding holds code 0 */
+        zero += row_zero;
+        plus += row_plus;
+        dead += row_zero == cols;
+    }
+    out->count[0] = rows * cols - zero - plus;
+    out->count[1] = zero;
+    out->count[2] = plus;
+    out->entropy_bits = bn_entropy_bits(out->count, 3);
+    out->dead_rows = dead;
+}
+
+/* Inserts a group into the list of the worst, kept in descending order. */
+static void note_group(bn_quant_error *out, const bn_group_error *e)
+{
+    int at = out->worst_count;
+    while (at > 0 && e->relative > out->worst[at - 1].relative)
+        at--;
+    if (at == BN_WORST_GROUPS)
+        return;
+    if (out->worst_count < BN_WORST_GROUPS)
+        out->worst_count++;
+    memmove(out->worst + at + 1, out->worst + at,
+            (size_t)(out->worst_count - 1 - at) * sizeof *out->worst);
+    out->worst[at] = *e;
+}
+
+void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t group_size,
+                       const uint8_t *packed, const float *scale, bn_quant_error *out)
+{
+    const int64_t length = bn_group_length(in, group_size);
+    double ww = 0, vv = 0, wv = 0, ee = 0;
+    *out = (bn_quant_error){0};
+    for (int64_t r = 0; r < out_rows; r++) {
+        const uint8_t *row = packed + r * bn_t2_row_bytes(in);
+        for (int64_t k0 = 0, g = 0; k0 < in; k0 += length, g++) {
+            const double gamma = (double)scale[bn_scale_index(r, g, in, group_size)];
+            const int64_t end = in - k0 < length ? in : k0 + length;
+            double group_ww = 0, group_ee = 0;
+            for (int64_t k = k0; k < end; k++) {
+                const double a = (double)w[r * in + k], v = bn_t2_get(row, k) * gamma;
+                group_ww += a * a;
+                group_ee += (a - v) * (a - v);
+                vv += v * v;
+                wv += a * v;
+            }
+            ww += group_ww;
+            ee += group_ee;
+            const bn_group_error e = {r, g, group_ee / (double)(end - k0),
+                                      group_ww > 0   ? group_ee / group_ww
+                                      : group_ee > 0 ? INFINITY
+                                                     : 0};
+            note_group(out, &e);
+        }
+    }
+    const int64_t scales = bn_scale_count(out_rows, in, group_size);
+    out->scale_min = out->scale_max = (double)scale[0];
+    for (int64_t i = 0; i < scales; i++) {
+        out->scale_min = fmin(out->scale_min, (double)scale[i]);
+        out->scale_max = fmax(out->scale_max, (double)scale[i]);
+        out->scale_mean += (double)scale[i];
+    }
+    out->scale_mean /= (double)scales;
+    out->mse = ee / ((double)out_rows * (double)in);
+    out->sqnr_db = ee > 0 ? 10 * log10(ww / ee) : INFINITY;
+    out->cosine = ww > 0 && vv > 0 ? wv / (sqrt(ww) * sqrt(vv)) : 0;
+    bn_code_stats_of(packed, out_rows, in, &out->codes);
+}
+
+int64_t bn_t2_flips(const uint8_t *a, const uint8_t *b, int64_t rows, int64_t cols)
+{
+    const int64_t n = rows * bn_t2_row_bytes(cols); /* padding is equal in both */
+    int64_t flips = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const unsigned d = a[i] ^ b[i];
+        flips += __builtin_popcount((d | d >> 1) & 0x55u);
+    }
+    return flips;
+}
