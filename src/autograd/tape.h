@@ -95,6 +95,9 @@ bn_backend *bn_tape_backend(const bn_tape *tape);
 bn_value bn_tape_record(bn_tape *tape, bn_op op, const bn_op_params *params, int n_in,
                         const bn_value *in, bn_value out[BN_MAX_OUT]);
 
+/* A number that tells this tape's dropouts apart: 0, 1, 2 ... */
+uint32_t bn_tape_next_site(bn_tape *tape);
+
 /* Recorded operations, for reports, gradient checks and profiles. */
 typedef struct bn_tape_node {
     bn_op op;
