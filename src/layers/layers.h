@@ -1,0 +1,132 @@
+/* layers.h - the building blocks of a model. Composition only: a layer knows
+ * its parameters and records tape operations, numbers are the backend's.
+ *
+ * Life of a layer: bn_*_layer_init() gives it a name and shapes; converting
+ * (bn_linear_layer_quantize) may turn a Linear into a BitLinear; registering
+ * adds its parameters to a set, or, for a packed model, makes it expect packed
+ * codes and scales instead; then _forward() records it on any number of tapes.
+ * Layers own no memory.
+ */
+#ifndef BN_LAYERS_LAYERS_H
+#define BN_LAYERS_LAYERS_H
+
+#include "autograd/ops.h"
+#include "layers/quant_trace.h"
+
+enum { BN_LAYER_NAME_MAX = 112 }; /* leaves room for ".weight" */
+
+/* How a BitLinear quantizes. With only one side quantized the other stays
+ * float and the product is a float product of fake-quantized operands. */
+typedef struct bn_quant_spec {
+    bool ternary_weights;
+    int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
+    bool int8_activations;
+    bool act_per_tensor;
+} bn_quant_spec;
+
+/* What recording a graph needs to know besides the layers. */
+typedef struct bn_graph {
+    bn_tape *tape;
+    double dropout;        /* 0 outside training */
+    bn_quant_trace *trace; /* NULL except in gradient checks */
+} bn_graph;
+
+/* Linear: y = x W^T + b; BitLinear: the same with quantized operands. */
+typedef struct bn_linear_layer {
+    char name[BN_LAYER_NAME_MAX];
+    int64_t in, out;
+    bool has_bias;
+    bool is_head; /* an LM head or classifier: float unless asked otherwise */
+    bool is_bit;  /* BitLinear */
+    bn_quant_spec quant;
+    bn_param *weight, *bias; /* weight is NULL when only packed */
+    bn_tensor codes, scale;  /* packed weight; absent memory unless packed */
+} bn_linear_layer;
+
+bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t in, int64_t out,
+                               bool has_bias) BN_MUST_CHECK;
+
+/* Linear to BitLinear. A group size beyond `in` becomes one group per row. */
+void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec);
+
+/* packed: a BitLinear with ternary weights gets no float parameter; its codes
+ * and scale get their shapes and wait for memory. */
+bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set,
+                                   bool packed) BN_MUST_CHECK;
+
+/* An input that several layers share is quantized once: begin with {x}. */
+typedef struct bn_linear_input {
+    bn_value x;
+    bn_quantized codes; /* valid if quantized */
+    bool quantized, per_tensor;
+} bn_linear_input;
+
+static inline bn_linear_input bn_linear_input_of(bn_value x)
+{
+    return (bn_linear_input){.x = x};
+}
+
+/* x [..,in] -> [..,out] */
+bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x);
+
+/* RMSNorm over the last dimension (Zhang & Sennrich, arXiv 1910.07467). */
+typedef struct bn_norm_layer {
+    char name[BN_LAYER_NAME_MAX];
+    int64_t size;
+    double eps;
+    bn_param *weight; /* starts at one */
+} bn_norm_layer;
+
+bn_status bn_norm_layer_init(bn_norm_layer *layer, const char *name, int64_t size,
+                             double eps) BN_MUST_CHECK;
+bn_status bn_norm_layer_register(bn_norm_layer *layer, bn_param_set *set) BN_MUST_CHECK;
+bn_value bn_norm_layer_forward(const bn_norm_layer *layer, bn_graph *g, bn_value x);
+
+/* Token embedding, ids [B,T] -> [B,T,hidden]. */
+typedef struct bn_embedding_layer {
+    char name[BN_LAYER_NAME_MAX];
+    int64_t vocab, hidden;
+    bn_param *weight;
+} bn_embedding_layer;
+
+bn_status bn_embedding_layer_init(bn_embedding_layer *layer, const char *name, int64_t vocab,
+                                  int64_t hidden) BN_MUST_CHECK;
+bn_status bn_embedding_layer_register(bn_embedding_layer *layer, bn_param_set *set) BN_MUST_CHECK;
+bn_value bn_embedding_layer_forward(const bn_embedding_layer *layer, bn_graph *g, bn_value ids);
+
+/* Grouped-query causal self-attention with a norm before o_proj:
+ *   o_proj(sub_norm(attention(rope(q_proj x), rope(k_proj x), v_proj x))) */
+typedef struct bn_attention_layer {
+    int64_t heads, kv_heads, head_dim;
+    bn_linear_layer q_proj, k_proj, v_proj, o_proj;
+    bn_norm_layer sub_norm;
+} bn_attention_layer;
+
+/* Keys and values of earlier positions of one layer, [positions, KV*hd]. */
+typedef struct bn_layer_cache {
+    bn_tensor k, v;
+} bn_layer_cache;
+
+bn_status bn_attention_layer_init(bn_attention_layer *layer, const char *name, int64_t hidden,
+                                  int64_t heads, int64_t kv_heads, double eps) BN_MUST_CHECK;
+bn_status bn_attention_layer_register(bn_attention_layer *layer, bn_param_set *set,
+                                      bool packed) BN_MUST_CHECK;
+
+/* `rope`: leaf with the RoPE table; `cache` NULL for whole sequences. */
+bn_value bn_attention_layer_forward(const bn_attention_layer *layer, bn_graph *g, bn_value x,
+                                    bn_value rope, const bn_layer_cache *cache);
+
+/* Gated feed-forward: down_proj(sub_norm(act(gate_proj x) * up_proj x)). */
+typedef struct bn_mlp_layer {
+    bn_activation activation;
+    bn_linear_layer gate_proj, up_proj, down_proj;
+    bn_norm_layer sub_norm;
+} bn_mlp_layer;
+
+bn_status bn_mlp_layer_init(bn_mlp_layer *layer, const char *name, int64_t hidden,
+                            int64_t intermediate, bn_activation activation,
+                            double eps) BN_MUST_CHECK;
+bn_status bn_mlp_layer_register(bn_mlp_layer *layer, bn_param_set *set, bool packed) BN_MUST_CHECK;
+bn_value bn_mlp_layer_forward(const bn_mlp_layer *layer, bn_graph *g, bn_value x);
+
+#endif

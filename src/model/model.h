@@ -1,0 +1,95 @@
+/* model.h - a BitNet b1.58 transformer: layers, parameters, graphs.
+ *
+ * Architecture (arXiv 2402.17764, 2504.12285; the maths of transformers'
+ * BitNetForCausalLM): token embedding; per block
+ *   x += o_proj(attn_sub_norm(attention(input_layernorm x)))
+ *   x += down_proj(ffn_sub_norm(act(gate_proj h) * up_proj h)),
+ *                                      h = post_attention_layernorm x
+ * then the final norm and a tied or untied float head. Names of parameters are
+ * Hugging Face's.
+ *
+ * A model is made in steps:
+ *   bn_model_new        layers with names and shapes, all Linear
+ *   bn_model_quantize   Linear -> BitLinear where the config says so
+ *   bn_model_register   parameters known, sizes known (enough for --dry-run)
+ *   bn_model_alloc      memory on the backend
+ *   bn_model_init       random weights, or the caller fills model->params
+ * bn_model_create() does the first three from a config.
+ */
+#ifndef BN_MODEL_MODEL_H
+#define BN_MODEL_MODEL_H
+
+#include "config/config.h"
+#include "layers/layers.h"
+
+typedef struct bn_block {
+    bn_norm_layer input_layernorm, post_attention_layernorm;
+    bn_attention_layer self_attn;
+    bn_mlp_layer mlp;
+} bn_block;
+
+typedef enum bn_model_mode {
+    BN_MODEL_FLOAT,  /* shadow weights: training, evaluation */
+    BN_MODEL_PACKED, /* BitLinear weights exist as codes and scales only */
+} bn_model_mode;
+
+typedef struct bn_model {
+    bn_backend *backend; /* borrowed */
+    int64_t vocab, hidden, positions;
+    bool tied;
+    double dropout; /* applied by training graphs */
+    double initializer_range, rope_theta;
+    bn_embedding_layer embed_tokens;
+    bn_block *blocks;
+    int n_blocks;
+    bn_norm_layer norm;
+    bn_linear_layer lm_head; /* unused when tied */
+
+    bn_linear_layer **linears; /* every Linear and BitLinear, in order */
+    int n_linears;
+    bn_param_set params;
+    bn_buffer values, grads, packed, tables;
+    bn_tensor rope; /* [positions, head_dim] */
+} bn_model;
+
+/* Layers only. vocab is the tokenizer's when the config says 0. */
+bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backend,
+                       bn_model **out) BN_MUST_CHECK;
+void bn_model_free(bn_model *model); /* frees device memory too; NULL is fine */
+
+/* Linear -> BitLinear for every linear layer except a head (while skip is
+ * empty, as transformers' modules_to_not_convert = null) and those whose
+ * module name ("model.layers.0.mlp.up_proj") matches a glob pattern of `skip`,
+ * or has a component equal to it ("lm_head", "o_proj"). Returns how many were
+ * converted. Before bn_model_register(). */
+int bn_model_quantize(bn_model *model, const bn_quant_spec *spec, const char *const *skip,
+                      int n_skip);
+
+bn_status bn_model_register(bn_model *model, bn_model_mode mode) BN_MUST_CHECK;
+
+/* The steps above, driven by config->quantization. */
+bn_status bn_model_create(const bn_config *config, int64_t vocab, bn_backend *backend,
+                          bn_model_mode mode, bn_model **out) BN_MUST_CHECK;
+
+bn_status bn_model_alloc(bn_model *model, bool with_grads) BN_MUST_CHECK;
+
+/* N(0, initializer_range) for matrices, 1 for norms, 0 for biases; one random
+ * stream per parameter. */
+bn_status bn_model_init(bn_model *model, uint64_t seed) BN_MUST_CHECK;
+
+/* Quantizes every ternary BitLinear once into model->packed, so that graphs
+ * recorded afterwards (bn_model_use_packed) read codes instead of weights. */
+bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
+
+/* Bytes of codes and scales of all ternary BitLinear layers. */
+size_t bn_model_packed_bytes(const bn_model *model);
+
+/* Graphs. ids i32 [B,T]; labels i32 [B,T] (-100 = ignored).
+ * `caches`: one per block for incremental runs, NULL for whole sequences. */
+enum { BN_IGNORE_INDEX = -100 };
+bn_value bn_model_hidden(const bn_model *model, bn_graph *g, bn_value ids,
+                         const bn_layer_cache *caches);
+bn_value bn_model_head(const bn_model *model, bn_graph *g, bn_value hidden); /* -> [..,V] */
+bn_value bn_model_loss(const bn_model *model, bn_graph *g, bn_value ids, bn_value labels);
+
+#endif

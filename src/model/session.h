@@ -1,0 +1,32 @@
+/* session.h - running a model token by token with a KV cache.
+ *
+ * A session records two no-gradient tapes (one token, and a chunk of
+ * BN_PREFILL_ROWS tokens) over packed weights and runs them at growing
+ * positions. Every kernel works row by row with exact integer products, so the
+ * logits do not depend on how the tokens were cut into calls, and a BitLinear
+ * gives the bits it gave in training. Not thread-safe.
+ */
+#ifndef BN_MODEL_SESSION_H
+#define BN_MODEL_SESSION_H
+
+#include "model/model.h"
+
+enum { BN_PREFILL_ROWS = 64 };
+
+typedef struct bn_session bn_session;
+
+/* The model (with memory, packed: bn_model_pack() or BN_MODEL_PACKED) must
+ * outlive the session. `positions` <= model->positions; 0 = all of them. */
+bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out) BN_MUST_CHECK;
+void bn_session_free(bn_session *session);
+
+int64_t bn_session_position(const bn_session *session); /* tokens fed so far */
+int64_t bn_session_capacity(const bn_session *session);
+void bn_session_rewind(bn_session *session, int64_t position); /* forget later ones */
+
+/* Feeds n >= 1 tokens; logits [vocab] of the last one (may be NULL).
+ * BN_FAIL when the positions do not suffice. */
+bn_status bn_session_feed(bn_session *session, const int32_t *ids, int64_t n,
+                          float *logits) BN_MUST_CHECK;
+
+#endif
