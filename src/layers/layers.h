@@ -36,8 +36,7 @@ typedef struct bn_linear_layer {
     char name[BN_LAYER_NAME_MAX];
     int64_t in, out;
     bool has_bias;
-    bool is_head; /* an LM head or classifier: float unless asked otherwise */
-    bool is_bit;  /* BitLinear */
+    bool is_bit; /* BitLinear */
     bn_quant_spec quant;
     bn_param *weight, *bias; /* weight is NULL when only packed */
     bn_tensor codes, scale;  /* packed weight; absent memory unless packed */

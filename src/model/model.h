@@ -57,13 +57,12 @@ bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backe
                        bn_model **out) BN_MUST_CHECK;
 void bn_model_free(bn_model *model); /* frees device memory too; NULL is fine */
 
-/* Linear -> BitLinear for every linear layer except a head (while skip is
- * empty, as transformers' modules_to_not_convert = null) and those whose
- * module name ("model.layers.0.mlp.up_proj") matches a glob pattern of `skip`,
- * or has a component equal to it ("lm_head", "o_proj"). Returns how many were
- * converted. Before bn_model_register(). */
-int bn_model_quantize(bn_model *model, const bn_quant_spec *spec, const char *const *skip,
-                      int n_skip);
+/* The converter: turns every Linear into a BitLinear as config->quantization
+ * says, except modules ("model.layers.0.mlp.up_proj") that match a pattern of
+ * modules_to_not_convert. What is converted is decided by kind: embeddings and
+ * norms never are, nor a tied head. Returns how many layers were converted.
+ * Before bn_model_register(). */
+int bn_model_quantize(bn_model *model, const bn_config *config);
 
 bn_status bn_model_register(bn_model *model, bn_model_mode mode) BN_MUST_CHECK;
 
@@ -78,7 +77,7 @@ bn_status bn_model_alloc(bn_model *model, bool with_grads) BN_MUST_CHECK;
 bn_status bn_model_init(bn_model *model, uint64_t seed) BN_MUST_CHECK;
 
 /* Quantizes every ternary BitLinear once into model->packed, so that graphs
- * recorded afterwards (bn_model_use_packed) read codes instead of weights. */
+ * recorded afterwards read codes instead of weights. */
 bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
 
 /* Bytes of codes and scales of all ternary BitLinear layers. */

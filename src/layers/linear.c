@@ -1,0 +1,126 @@
+#include "layers/layer_util.h"
+
+bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t in, int64_t out,
+                               bool has_bias)
+{
+    *layer = (bn_linear_layer){.in = in, .out = out, .has_bias = has_bias};
+    return bn_layer_name(layer->name, "", name);
+}
+
+void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec)
+{
+    layer->is_bit = spec->ternary_weights || spec->int8_activations;
+    layer->quant = *spec;
+    if (layer->quant.group_size > layer->in)
+        layer->quant.group_size = layer->in;
+}
+
+static bool packs(const bn_linear_layer *layer)
+{
+    return layer->is_bit && layer->quant.ternary_weights;
+}
+
+bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set, bool packed)
+{
+    if (packs(layer)) {
+        layer->codes = bn_tensor_2d(BN_T2, layer->out, layer->in);
+        layer->scale =
+            bn_weight_scale_shape(set->real, layer->out, layer->in, layer->quant.group_size);
+    }
+    if (!packed || !packs(layer))
+        BN_TRY(bn_layer_param(set, layer->name, "weight", BN_PARAM_LINEAR, 2,
+                              (const int64_t[]){layer->out, layer->in}, &layer->weight));
+    if (layer->has_bias)
+        BN_TRY(bn_layer_param(set, layer->name, "bias", BN_PARAM_BIAS, 1,
+                              (const int64_t[]){layer->out}, &layer->bias));
+    return BN_OK;
+}
+
+/* Appends a site to a capturing trace; a failure shows as BN_NO_VALUE. */
+static bool capture(bn_graph *g, bn_value x, bn_quantized q, int64_t group_size, bool is_weight)
+{
+    if (!g->trace || g->trace->mode != BN_TRACE_CAPTURE)
+        return true;
+    bn_quant_site site = {.x = x, .q = q, .group_size = group_size, .is_weight = is_weight};
+    return bn_quant_trace_add(g->trace, &site) == BN_OK;
+}
+
+static bool frozen(const bn_graph *g)
+{
+    return g->trace && g->trace->mode == BN_TRACE_FROZEN;
+}
+
+/* The integer product: quantized activation times packed ternary weight. */
+static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x,
+                                bn_value bias)
+{
+    const bn_quant_spec *spec = &layer->quant;
+    bn_quantized w;
+    if (!x->quantized || x->per_tensor != spec->act_per_tensor) {
+        x->codes = bn_act_quant(g->tape, x->x, spec->act_per_tensor);
+        x->quantized = true;
+        x->per_tensor = spec->act_per_tensor;
+        if (!capture(g, x->x, x->codes, 0, false))
+            return BN_NO_VALUE;
+    }
+    if (layer->codes.buffer) {
+        w.codes = bn_tape_input(g->tape, &layer->codes);
+        w.scale = bn_tape_input(g->tape, &layer->scale);
+    } else {
+        bn_value weight = bn_tape_param(g->tape, layer->weight);
+        w = bn_weight_quant(g->tape, weight, spec->group_size);
+        if (!capture(g, weight, w, spec->group_size, true))
+            return BN_NO_VALUE;
+    }
+    return bn_bitlinear(g->tape, x->codes, w, spec->group_size, bias);
+}
+
+/* One side quantized: a float product of fake-quantized operands. */
+static bn_value float_product(const bn_linear_layer *layer, bn_graph *g, bn_value x, bn_value bias)
+{
+    const bn_quant_spec *spec = &layer->quant;
+    bn_value weight = bn_tape_param(g->tape, layer->weight);
+    if (spec->int8_activations) {
+        bn_value q = bn_act_fake_quant(g->tape, x, spec->act_per_tensor);
+        if (!capture(g, x, (bn_quantized){q, BN_NO_VALUE}, 0, false))
+            return BN_NO_VALUE;
+        x = q;
+    }
+    if (spec->ternary_weights) {
+        bn_value q = bn_weight_fake_quant(g->tape, weight, spec->group_size);
+        if (!capture(g, weight, (bn_quantized){q, BN_NO_VALUE}, spec->group_size, true))
+            return BN_NO_VALUE;
+        weight = q;
+    }
+    return bn_linear(g->tape, x, weight, bias);
+}
+
+/* The stand-in whose gradient the straight-through estimator is: operands plus
+ * constant residuals, in the order in which they were captured. */
+static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x,
+                               bn_value bias)
+{
+    const bn_quant_spec *spec = &layer->quant;
+    bn_value weight = bn_tape_param(g->tape, layer->weight);
+    bool shared = spec->ternary_weights; /* integer_product() quantizes x once */
+    if (spec->int8_activations && !(shared && x->quantized)) {
+        x->codes.codes = bn_quant_trace_freeze(g->trace, g->tape, x->x);
+        x->quantized = shared;
+    }
+    bn_value operand = spec->int8_activations ? x->codes.codes : x->x;
+    if (spec->ternary_weights)
+        weight = bn_quant_trace_freeze(g->trace, g->tape, weight);
+    return bn_linear(g->tape, operand, weight, bias);
+}
+
+bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
+{
+    bn_value bias = layer->bias ? bn_tape_param(g->tape, layer->bias) : BN_NO_VALUE;
+    if (!layer->is_bit)
+        return bn_linear(g->tape, x->x, bn_tape_param(g->tape, layer->weight), bias);
+    if (frozen(g))
+        return frozen_product(layer, g, x, bias);
+    if (layer->quant.ternary_weights && layer->quant.int8_activations)
+        return integer_product(layer, g, x, bias);
+    return float_product(layer, g, x->x, bias);
+}

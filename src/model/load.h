@@ -1,0 +1,30 @@
+/* load.h - from a path to a model that can run.
+ *
+ * MODEL on a command line is an output folder (its best checkpoint, else the
+ * newest that verifies), a training checkpoint, or a packed file. All become
+ * the same thing: a config, a tokenizer and a model with memory on a backend.
+ */
+#ifndef BN_MODEL_LOAD_H
+#define BN_MODEL_LOAD_H
+
+#include "data/tokenizer.h"
+#include "model/model.h"
+
+typedef struct bn_loaded {
+    bn_config config;
+    bn_tokenizer *tokenizer;
+    bn_model *model;
+    bool is_packed; /* from a packed file: no shadow weights */
+    char *path;     /* the file that was read */
+    int64_t step;   /* of a checkpoint, else 0 */
+} bn_loaded;
+
+/* Checkpoints load as BN_MODEL_FLOAT without gradients and, with `pack`, are
+ * packed too (bn_model_pack), so that both kinds run the same integer product.
+ * BN_NO_INPUT: nothing there; BN_BAD_DATA: not a model or damaged, with the
+ * reason. *out need not be initialised; on failure it is cleared. */
+bn_status bn_loaded_open(const char *path, bn_backend *backend, bool pack,
+                         bn_loaded *out) BN_MUST_CHECK;
+void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
+
+#endif

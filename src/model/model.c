@@ -1,0 +1,275 @@
+#include "model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "base/rng.h"
+
+static bn_status init_block(bn_model *model, const bn_config *config, int index)
+{
+    char name[64];
+    const double eps = config->model.rms_norm_eps;
+    bn_block *block = &model->blocks[index];
+    snprintf(name, sizeof name, "model.layers.%d.input_layernorm", index);
+    BN_TRY(bn_norm_layer_init(&block->input_layernorm, name, model->hidden, eps));
+    snprintf(name, sizeof name, "model.layers.%d.self_attn", index);
+    BN_TRY(bn_attention_layer_init(&block->self_attn, name, model->hidden,
+                                   config->model.num_attention_heads, bn_config_kv_heads(config),
+                                   eps));
+    snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm", index);
+    BN_TRY(bn_norm_layer_init(&block->post_attention_layernorm, name, model->hidden, eps));
+    snprintf(name, sizeof name, "model.layers.%d.mlp", index);
+    return bn_mlp_layer_init(
+        &block->mlp, name, model->hidden, config->model.intermediate_size,
+        config->model.hidden_act == BN_HIDDEN_ACT_SILU ? BN_ACT_SILU : BN_ACT_RELU2, eps);
+}
+
+/* The walkable list of every linear layer. */
+static void list_linears(bn_model *model)
+{
+    int n = 0;
+    for (int i = 0; i < model->n_blocks; i++) {
+        bn_attention_layer *attn = &model->blocks[i].self_attn;
+        bn_mlp_layer *mlp = &model->blocks[i].mlp;
+        bn_linear_layer *all[] = {&attn->q_proj,   &attn->k_proj, &attn->v_proj,  &attn->o_proj,
+                                  &mlp->gate_proj, &mlp->up_proj, &mlp->down_proj};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            model->linears[n++] = all[k];
+    }
+    if (!model->tied)
+        model->linears[n++] = &model->lm_head;
+    model->n_linears = n;
+}
+
+bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backend, bn_model **out)
+{
+    bn_status status = BN_OK;
+    const int n_blocks = (int)config->model.num_hidden_layers;
+    bn_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return bn_error_nomem("the model", sizeof *model);
+    *model = (bn_model){
+        .backend = backend,
+        .vocab = config->model.vocab_size ? config->model.vocab_size : vocab,
+        .hidden = config->model.hidden_size,
+        .positions = config->model.max_position_embeddings,
+        .tied = config->model.tie_word_embeddings,
+        .dropout = config->model.dropout,
+        .initializer_range = config->model.initializer_range,
+        .rope_theta = config->model.rope_theta,
+        .n_blocks = n_blocks,
+    };
+    bn_param_set_init(&model->params, backend->real);
+    model->blocks = calloc((size_t)n_blocks, sizeof *model->blocks);
+    model->linears = calloc((size_t)n_blocks * 7 + 1, sizeof *model->linears);
+    if (!model->blocks || !model->linears) {
+        status = bn_error_nomem("the layers", (size_t)n_blocks * sizeof *model->blocks);
+        goto out;
+    }
+    if (model->vocab < vocab) {
+        status = bn_error(BN_BAD_CONFIG, "model.vocab_size is %lld, the tokenizer has %lld tokens",
+                          (long long)model->vocab, (long long)vocab);
+        goto out;
+    }
+    BN_TRY_OUT(bn_embedding_layer_init(&model->embed_tokens, "model.embed_tokens", model->vocab,
+                                       model->hidden));
+    for (int i = 0; i < n_blocks; i++)
+        BN_TRY_OUT(init_block(model, config, i));
+    BN_TRY_OUT(
+        bn_norm_layer_init(&model->norm, "model.norm", model->hidden, config->model.rms_norm_eps));
+    BN_TRY_OUT(
+        bn_linear_layer_init(&model->lm_head, "lm_head", model->hidden, model->vocab, false));
+    list_linears(model);
+out:
+    if (status != BN_OK)
+        bn_model_free(model);
+    else
+        *out = model;
+    return status;
+}
+
+void bn_model_free(bn_model *model)
+{
+    if (!model)
+        return;
+    bn_buffer *buffers[] = {&model->values, &model->grads, &model->packed, &model->tables};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        model->backend->release(model->backend, buffers[i]);
+    bn_param_set_clear(&model->params);
+    free(model->linears);
+    free(model->blocks);
+    free(model);
+}
+
+int bn_model_quantize(bn_model *model, const bn_config *config)
+{
+    const bn_quant_spec spec = {
+        .ternary_weights = bn_config_quantized(config),
+        .group_size = bn_config_group_size(config),
+        .int8_activations = bn_config_quantized_activations(config),
+        .act_per_tensor = config->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR,
+    };
+    int converted = 0;
+    for (int i = 0; i < model->n_linears; i++) {
+        bn_linear_layer *layer = model->linears[i];
+        if (bn_config_keeps_float(config, layer->name))
+            continue;
+        bn_linear_layer_quantize(layer, &spec);
+        converted += layer->is_bit;
+    }
+    return converted;
+}
+
+bn_status bn_model_register(bn_model *model, bn_model_mode mode)
+{
+    const bool packed = mode == BN_MODEL_PACKED;
+    bn_param_set *set = &model->params;
+    BN_TRY(bn_embedding_layer_register(&model->embed_tokens, set));
+    for (int i = 0; i < model->n_blocks; i++) {
+        bn_block *block = &model->blocks[i];
+        BN_TRY(bn_norm_layer_register(&block->input_layernorm, set));
+        BN_TRY(bn_attention_layer_register(&block->self_attn, set, packed));
+        BN_TRY(bn_norm_layer_register(&block->post_attention_layernorm, set));
+        BN_TRY(bn_mlp_layer_register(&block->mlp, set, packed));
+    }
+    BN_TRY(bn_norm_layer_register(&model->norm, set));
+    if (!model->tied)
+        BN_TRY(bn_linear_layer_register(&model->lm_head, set, packed));
+    return bn_param_set_layout(set);
+}
+
+bn_status bn_model_create(const bn_config *config, int64_t vocab, bn_backend *backend,
+                          bn_model_mode mode, bn_model **out)
+{
+    bn_model *model;
+    BN_TRY(bn_model_new(config, vocab, backend, &model));
+    bn_model_quantize(model, config);
+    bn_status status = bn_model_register(model, mode);
+    if (status != BN_OK)
+        bn_model_free(model);
+    else
+        *out = model;
+    return status;
+}
+
+/* RoPE table (Su et al., arXiv 2104.09864): row p holds cos then sin of
+ * p * theta^(-2i/hd). On a float32 backend the frequency and the angle are
+ * rounded to float32 first, as in transformers, whose models must agree. */
+static bn_status fill_rope(bn_model *model)
+{
+    const int64_t hd = bn_tensor_cols(&model->rope), half = hd / 2;
+    const int64_t n = bn_tensor_numel(&model->rope);
+    float *table = malloc((size_t)n * sizeof *table);
+    if (!table)
+        return bn_error_nomem("the RoPE table", (size_t)n * sizeof *table);
+    for (int64_t p = 0; p < model->positions; p++)
+        for (int64_t i = 0; i < half; i++) {
+            float frequency = 1.0f / (float)pow(model->rope_theta, (double)(2 * i) / (double)hd);
+            float angle = (float)p * frequency;
+            table[p * hd + i] = (float)cos((double)angle);
+            table[p * hd + half + i] = (float)sin((double)angle);
+        }
+    bn_status status = bn_backend_put_f32(model->backend, &model->rope, table, n);
+    free(table);
+    return status;
+}
+
+/* Places codes and scales of all packable layers; with a buffer, binds them. */
+static size_t place_packed(bn_model *model, const bn_buffer *buffer)
+{
+    size_t at = 0;
+    for (int i = 0; i < model->n_linears; i++) {
+        bn_linear_layer *layer = model->linears[i];
+        if (!bn_tensor_present(&layer->codes))
+            continue;
+        bn_tensor *parts[] = {&layer->codes, &layer->scale};
+        for (int k = 0; k < 2; k++) {
+            if (buffer)
+                *parts[k] = bn_tensor_at(*parts[k], buffer, at);
+            at += bn_align_up(bn_tensor_bytes(parts[k]), BN_ALIGN);
+        }
+    }
+    return at;
+}
+
+size_t bn_model_packed_bytes(const bn_model *model)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < model->n_linears; i++)
+        if (bn_tensor_present(&model->linears[i]->codes))
+            bytes += bn_tensor_bytes(&model->linears[i]->codes) +
+                     bn_tensor_bytes(&model->linears[i]->scale);
+    return bytes;
+}
+
+static bn_status alloc_packed(bn_model *model)
+{
+    size_t bytes = place_packed(model, NULL);
+    if (bytes == 0)
+        return BN_OK;
+    BN_TRY(model->backend->alloc(model->backend, bytes, &model->packed));
+    place_packed(model, &model->packed);
+    return BN_OK;
+}
+
+bn_status bn_model_alloc(bn_model *model, bool with_grads)
+{
+    bn_backend *be = model->backend;
+    const size_t block = model->params.block_bytes;
+    bool only_packed = false;
+    BN_TRY(be->alloc(be, block, &model->values));
+    if (with_grads)
+        BN_TRY(be->alloc(be, block, &model->grads));
+    bn_param_set_bind(&model->params, &model->values, with_grads ? &model->grads : NULL);
+    for (int i = 0; i < model->n_linears; i++)
+        only_packed |= bn_tensor_present(&model->linears[i]->codes) && !model->linears[i]->weight;
+    if (only_packed)
+        BN_TRY(alloc_packed(model));
+    const bn_attention_layer *attn = &model->blocks[0].self_attn;
+    model->rope = bn_tensor_2d(be->real, model->positions, attn->head_dim);
+    BN_TRY(be->alloc(be, bn_tensor_bytes(&model->rope), &model->tables));
+    model->rope = bn_tensor_at(model->rope, &model->tables, 0);
+    return fill_rope(model);
+}
+
+bn_status bn_model_init(bn_model *model, uint64_t seed)
+{
+    for (int i = 0; i < model->params.count; i++) {
+        const bn_param *p = model->params.items[i];
+        const int64_t n = bn_tensor_numel(&p->value);
+        float *values = malloc((size_t)n * sizeof *values);
+        if (!values)
+            return bn_error_nomem(p->name, (size_t)n * sizeof *values);
+        bn_rng rng = bn_rng_of(seed, UINT64_C(0x1000) + (uint64_t)i);
+        for (int64_t k = 0; k < n; k++)
+            values[k] = p->kind == BN_PARAM_NORM ? 1.0f
+                        : p->kind == BN_PARAM_BIAS
+                            ? 0.0f
+                            : (float)(bn_rng_normal(&rng) * model->initializer_range);
+        bn_status status = bn_backend_put_f32(model->backend, &p->value, values, n);
+        free(values);
+        BN_TRY(status);
+    }
+    return BN_OK;
+}
+
+bn_status bn_model_pack(bn_model *model)
+{
+    bn_backend *be = model->backend;
+    if (!model->packed.bytes)
+        BN_TRY(alloc_packed(model));
+    for (int i = 0; i < model->n_linears; i++) {
+        bn_linear_layer *layer = model->linears[i];
+        if (!bn_tensor_present(&layer->codes) || !layer->weight)
+            continue;
+        bn_op_params params = {.weight = {layer->quant.group_size}};
+        bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
+        call.in[0] = layer->weight->value;
+        call.out[0] = layer->codes;
+        call.out[1] = layer->scale;
+        BN_TRY(bn_backend_forward(be, &call));
+    }
+    return BN_OK;
+}

@@ -1,0 +1,146 @@
+#include "model/session.h"
+
+#include <stdlib.h>
+
+#include "base/checked.h"
+
+/* One recorded graph for a fixed number of rows. */
+typedef struct session_graph {
+    bn_tape *tape;
+    bn_tensor ids;
+    bn_value logits; /* [1,1,V]: of the last row */
+} session_graph;
+
+struct bn_session {
+    bn_model *model;
+    bn_layer_cache *caches; /* one per block */
+    bn_buffer cache_memory, ids_memory, arena;
+    session_graph one, chunk;
+    int64_t position, capacity;
+};
+
+/* All K and V caches in one buffer. */
+static bn_status alloc_caches(bn_session *s)
+{
+    const bn_model *model = s->model;
+    bn_backend *be = model->backend;
+    const bn_attention_layer *attn = &model->blocks[0].self_attn;
+    bn_tensor shape = bn_tensor_2d(be->real, s->capacity, attn->kv_heads * attn->head_dim);
+    size_t each = bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN), all;
+    if (!bn_mul_size(each, 2 * (size_t)model->n_blocks, &all))
+        return bn_error_nomem("the KV cache", SIZE_MAX);
+    s->caches = calloc((size_t)model->n_blocks, sizeof *s->caches);
+    if (!s->caches)
+        return bn_error_nomem("the KV cache", (size_t)model->n_blocks * sizeof *s->caches);
+    BN_TRY(be->alloc(be, all, &s->cache_memory));
+    for (int i = 0; i < model->n_blocks; i++) {
+        s->caches[i].k = bn_tensor_at(shape, &s->cache_memory, 2 * (size_t)i * each);
+        s->caches[i].v = bn_tensor_at(shape, &s->cache_memory, (2 * (size_t)i + 1) * each);
+    }
+    return BN_OK;
+}
+
+static bn_status record(bn_session *s, session_graph *graph, int64_t rows)
+{
+    BN_TRY(bn_tape_new(s->model->backend, &graph->tape));
+    graph->ids = bn_tensor_at(bn_tensor_2d(BN_I32, 1, rows), &s->ids_memory, 0);
+    bn_graph g = {.tape = graph->tape};
+    bn_tape_no_grad_push(graph->tape);
+    bn_value ids = bn_tape_input(graph->tape, &graph->ids);
+    bn_value hidden = bn_model_hidden(s->model, &g, ids, s->caches);
+    if (rows > 1)
+        hidden = bn_slice(graph->tape, hidden, 1, rows - 1, 1);
+    graph->logits = bn_model_head(s->model, &g, hidden);
+    bn_tape_retain(graph->tape, graph->logits);
+    bn_tape_no_grad_pop(graph->tape);
+    return bn_tape_plan(graph->tape, BN_NO_VALUE);
+}
+
+bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
+{
+    bn_backend *be = model->backend;
+    bn_status status = BN_OK;
+    if (positions < 0 || positions > model->positions)
+        return bn_error(BN_USAGE, "%lld positions asked for, the model has %lld",
+                        (long long)positions, (long long)model->positions);
+    bn_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return bn_error_nomem("a session", sizeof *s);
+    s->model = model;
+    s->capacity = positions ? positions : model->positions;
+    const int64_t chunk = s->capacity < BN_PREFILL_ROWS ? s->capacity : BN_PREFILL_ROWS;
+    BN_TRY_OUT(alloc_caches(s));
+    BN_TRY_OUT(be->alloc(be, (size_t)chunk * sizeof(int32_t), &s->ids_memory));
+    BN_TRY_OUT(record(s, &s->one, 1));
+    BN_TRY_OUT(record(s, &s->chunk, chunk));
+    size_t one = bn_tape_memory_of(s->one.tape).arena;
+    size_t many = bn_tape_memory_of(s->chunk.tape).arena;
+    BN_TRY_OUT(be->alloc(be, one > many ? one : many, &s->arena));
+    BN_TRY_OUT(bn_tape_bind(s->one.tape, &s->arena));
+    BN_TRY_OUT(bn_tape_bind(s->chunk.tape, &s->arena));
+out:
+    if (status != BN_OK)
+        bn_session_free(s);
+    else
+        *out = s;
+    return status;
+}
+
+void bn_session_free(bn_session *s)
+{
+    if (!s)
+        return;
+    bn_backend *be = s->model->backend;
+    bn_tape_free(s->one.tape);
+    bn_tape_free(s->chunk.tape);
+    be->release(be, &s->cache_memory);
+    be->release(be, &s->ids_memory);
+    be->release(be, &s->arena);
+    free(s->caches);
+    free(s);
+}
+
+int64_t bn_session_position(const bn_session *s)
+{
+    return s->position;
+}
+
+int64_t bn_session_capacity(const bn_session *s)
+{
+    return s->capacity;
+}
+
+void bn_session_rewind(bn_session *s, int64_t position)
+{
+    if (position >= 0 && position < s->position)
+        s->position = position;
+}
+
+static bn_status run(bn_session *s, const session_graph *graph, const int32_t *ids)
+{
+    bn_backend *be = s->model->backend;
+    bn_run at = {.position = s->position};
+    BN_TRY(be->upload(be, &graph->ids, ids));
+    BN_TRY(bn_tape_forward(graph->tape, &at));
+    s->position += bn_tensor_cols(&graph->ids);
+    return BN_OK;
+}
+
+bn_status bn_session_feed(bn_session *s, const int32_t *ids, int64_t n, float *logits)
+{
+    const int64_t chunk = bn_tensor_cols(&s->chunk.ids);
+    const session_graph *last = &s->one;
+    if (n < 1 || n > s->capacity - s->position)
+        return bn_error(BN_FAIL, "%lld tokens do not fit: %lld of %lld positions are used",
+                        (long long)n, (long long)s->position, (long long)s->capacity);
+    while (n > 0) {
+        last = n >= chunk ? &s->chunk : &s->one;
+        BN_TRY(run(s, last, ids));
+        ids += bn_tensor_cols(&last->ids);
+        n -= bn_tensor_cols(&last->ids);
+    }
+    if (!logits)
+        return s->model->backend->sync(s->model->backend);
+    return bn_backend_get_f32(s->model->backend, bn_tape_tensor(last->tape, last->logits), logits,
+                              s->model->vocab);
+}
