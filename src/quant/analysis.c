@@ -78,7 +78,7 @@ void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t gro
             ee += group_ee;
             const bn_group_error e = {r, g, group_ee / (double)(end - k0),
                                       group_ww > 0   ? group_ee / group_ww
-                                      : group_ee > 0 ? INFINITY
+                                      : group_ee > 0 ? HUGE_VAL
                                                      : 0};
             note_group(out, &e);
         }
@@ -92,7 +92,7 @@ void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t gro
     }
     out->scale_mean /= (double)scales;
     out->mse = ee / ((double)out_rows * (double)in);
-    out->sqnr_db = ee > 0 ? 10 * log10(ww / ee) : INFINITY;
+    out->sqnr_db = ee > 0 ? 10 * log10(ww / ee) : HUGE_VAL;
     out->cosine = ww > 0 && vv > 0 ? wv / (sqrt(ww) * sqrt(vv)) : 0;
     bn_code_stats_of(packed, out_rows, in, &out->codes);
 }
