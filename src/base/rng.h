@@ -52,6 +52,18 @@ static inline double bn_rng_uniform(bn_rng *rng)
     return (double)(bn_rng_u64(rng) >> 11) * 0x1.0p-53;
 }
 
+/* The mask of dropout `site` at `step`: element `index` is kept with
+ * probability 1-p. Every backend uses these two. */
+static inline uint64_t bn_dropout_key(uint64_t seed, uint64_t step, uint32_t site)
+{
+    return bn_rng_key(bn_rng_key(seed, UINT64_C(0x100000000) | site), step);
+}
+
+static inline int bn_dropout_keep(uint64_t key, uint64_t index, double p)
+{
+    return (double)(bn_hash64(key, index) >> 40) * 0x1.0p-24 >= p;
+}
+
 /* Uniform in 0..n-1, n >= 1, without bias (Lemire's rejection). */
 uint64_t bn_rng_below(bn_rng *rng, uint64_t n);
 
