@@ -54,8 +54,8 @@ typedef struct bn_nearest {
     size_t distance;
 } bn_nearest;
 
-/* Considers one candidate. Near means: at most a third of the longer word,
- * and at least one edit, is wrong. */
+/* Considers one candidate. Near means: at most a third of the longer word is
+ * wrong; one edit is near in shorter words too. */
 void bn_nearest_offer(bn_nearest *nearest, const char *candidate);
 
 /* "512 B", "1.5 KiB", "3.2 GiB" into `buffer`, which is returned. */
