@@ -16,7 +16,7 @@ static inline bn_cpu *bn_cpu_of(const bn_backend *backend)
     return backend->impl;
 }
 
-/* Fills every row and the routines with the reference kernels (ref/rows.c). */
+/* Fills every row and the routines with the reference kernels (ref/ref_rows.c). */
 void bn_ref_fill_f32(bn_backend *backend);
 void bn_ref_fill_f64(bn_backend *backend);
 
