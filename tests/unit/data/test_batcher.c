@@ -123,16 +123,22 @@ static void epochs_differ(void **state)
     (void)state;
     bn_corpus *corpus = counting_corpus(1000);
     bn_batcher a;
-    int phases = 0;
-    int64_t last = -1;
+    int phases = 0, orders = 0;
+    int64_t last = -1, last_first = -1;
+    int32_t inputs[16], targets[16];
     assert_ok(bn_batcher_init(&a, bn_corpus_all(corpus), 16, 7));
     for (uint64_t epoch = 0; epoch < 8; epoch++) {
         bn_batcher_state at = {7, epoch, 0};
         assert_ok(bn_batcher_restore(&a, &at));
         phases += a.phase != last;
         last = a.phase;
+        bn_batcher_next(&a, 1, inputs, targets);
+        int64_t first = (inputs[0] - a.phase) / 16; /* of about 61 windows */
+        orders += first != last_first;
+        last_first = first;
     }
     assert_true(phases >= 5);
+    assert_true(orders >= 5);
 
     int32_t x[4][16], y[4][16], labels[4][16];
     bn_batcher b;
