@@ -60,50 +60,57 @@ static void merge_grad(bn_tape *tape, bn_value v, bn_value into)
         tape->values[b].grad_of = a;
 }
 
-/* The latest node that writes into v's gradient group (its consumers that do
- * not share dout), leaving out `except`; and the earliest that reads it (the
- * producer of a member, unless that shares dout too). */
-static void group_span(const bn_tape *tape, bn_value v, int except, int *last_writer,
-                       int *first_reader)
+/* Nodes that touch a gradient group's buffer: those that write into it (its
+ * consumers that do not share dout; the seed counts as one after the last
+ * node) and the first that reads it (the producer of a member, unless it shares
+ * dout too). Backward runs from high indices to low. */
+typedef struct group_span {
+    int first_writer, last_writer, first_reader;
+} group_span;
+
+static group_span span_of(const bn_tape *tape, bn_value v, int except)
 {
-    bn_value root = root_of(tape, v);
-    *last_writer = -1;
-    *first_reader = tape->n_nodes;
-    for (int i = 0; i < tape->n_nodes; i++) {
+    const bn_value root = root_of(tape, v);
+    group_span span = {tape->n_nodes, -1, tape->n_nodes};
+    if (root_of(tape, tape->target) == root)
+        span.last_writer = tape->n_nodes;
+    for (int i = tape->n_nodes - 1; i >= 0; i--) {
         const bn_tape_node *node = &tape->nodes[i];
         if (!node->differentiated)
             continue;
-        for (int k = 0; k < node->n_in; k++)
-            if (i != except && tape_wants_grad(tape, node, k) &&
-                !(tape->shares_dout[i] >> k & 1u) && root_of(tape, node->in[k]) == root)
-                *last_writer = i;
-        bool reads = !(bn_op_table[node->op].traits & BN_PASS);
-        if (reads && *first_reader > i && root_of(tape, node->out[0]) == root)
-            *first_reader = i;
+        for (int k = 0; k < node->n_in; k++) {
+            if (i == except || !tape_wants_grad(tape, node, k) ||
+                (tape->shares_dout[i] >> k & 1u) || root_of(tape, node->in[k]) != root)
+                continue;
+            span.first_writer = i;
+            if (span.last_writer < i)
+                span.last_writer = i;
+        }
+        if (!(bn_op_table[node->op].traits & BN_PASS) && root_of(tape, node->out[0]) == root)
+            span.first_reader = i;
     }
+    return span;
 }
 
-/* y = a + b: both gradients equal y's. Input `a` may share y's buffer if all
- * other writers to it run, in backward, after the sum and after everyone who
- * reads the buffer as it is now; `b` may share too if nothing else writes to it
- * and it is read before a's other writers run. (In a residual block, a is the
+/* y = a + b: both gradients equal y's. Input `a` may share y's buffer if it is
+ * complete when backward reaches the sum, and a's own writers run after
+ * everyone who reads it as it is then; `b` may share too if nothing else writes
+ * to it and it is read before a's writers run. (In a residual block, a is the
  * stream and b the branch: the whole stream then has one buffer.) */
 static bool share_add(bn_tape *tape, int i, int ka, int kb)
 {
     const bn_tape_node *node = &tape->nodes[i];
-    bn_value a = node->in[ka], b = node->in[kb], y = node->out[0];
-    int a_writer, b_writer, y_writer, a_reader, b_reader, y_reader;
+    const bn_value a = node->in[ka], b = node->in[kb], y = node->out[0];
     if (!tape_wants_grad(tape, node, ka) || tape->values[root_of(tape, a)].is_leaf)
         return false;
-    group_span(tape, a, i, &a_writer, &a_reader);
-    group_span(tape, y, i, &y_writer, &y_reader);
-    if (a_writer >= y_reader) /* y_reader <= i: the sum itself reads y's */
+    const group_span to_a = span_of(tape, a, i), to_y = span_of(tape, y, i);
+    if (to_y.first_writer < i || to_a.last_writer >= to_y.first_reader)
         return false;
     bool with_b = tape_wants_grad(tape, node, kb) && !tape->values[root_of(tape, b)].is_leaf &&
                   root_of(tape, a) != root_of(tape, b);
     if (with_b) {
-        group_span(tape, b, i, &b_writer, &b_reader);
-        with_b = b_writer < 0 && a_writer < b_reader;
+        const group_span to_b = span_of(tape, b, i);
+        with_b = to_b.last_writer < 0 && to_a.last_writer < to_b.first_reader;
     }
     merge_grad(tape, a, y);
     tape->shares_dout[i] |= (uint8_t)(1u << ka);

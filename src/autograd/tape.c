@@ -122,17 +122,30 @@ static bool input_gets_grad(const bn_tape *tape, bn_op op, const bn_value *in, i
            tape->values[in[i]].requires_grad;
 }
 
+/* The value whose gradient buffer v's gradient will share: v itself, or what it
+ * was made from by reshapes and straight-through quantizers. */
+static bn_value grad_origin(const bn_tape *tape, bn_value v)
+{
+    while (tape->values[v].producer >= 0) {
+        const bn_tape_node *node = &tape->nodes[tape->values[v].producer];
+        if (!(bn_op_table[node->op].traits & BN_PASS))
+            break;
+        v = node->in[0];
+    }
+    return v;
+}
+
 /* A kernel may write its gradients in one pass, so no two of them may share a
  * buffer: x * x is recorded as x * copy(x). */
 static void separate_twins(bn_tape *tape, bn_op op, int n_in, bn_value *in)
 {
     for (int i = 1; i < n_in; i++)
         for (int j = 0; j < i; j++)
-            if (in[i] == in[j] && input_gets_grad(tape, op, in, i) &&
-                input_gets_grad(tape, op, in, j)) {
+            if (input_gets_grad(tape, op, in, i) && input_gets_grad(tape, op, in, j) &&
+                grad_origin(tape, in[i]) == grad_origin(tape, in[j])) {
                 bn_op_params whole = {.slice = {.length = tape->values[in[i]].tensor.shape[0]}};
                 bn_value out[BN_MAX_OUT];
-                in[i] = bn_tape_record(tape, BN_OP_SLICE, &whole, 1, &in[j], out);
+                in[i] = bn_tape_record(tape, BN_OP_SLICE, &whole, 1, &in[i], out);
             }
 }
 
