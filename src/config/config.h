@@ -131,8 +131,9 @@ static inline int64_t bn_config_kv_heads(const bn_config *config)
                                              : config->model.num_attention_heads;
 }
 
-/* A module name matches one of modules_to_not_convert, as a whole or with its
- * last component: "lm_head", "model.layers.0.*", "down_proj". */
+/* modules_to_not_convert covers this module: a pattern matches its dotted name
+ * or a run of whole components of it. "lm_head", "layers.0", "down_proj" and
+ * "model.layers.*.mlp" all do what they say. */
 bool bn_config_keeps_float(const bn_config *config, const char *module);
 
 /* The word of an ENUM value: bn_config_word("model.hidden_act", v) is "relu2";

@@ -1,0 +1,121 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "config/config.h"
+
+static bn_status check_shape(const bn_config *c, const char *name)
+{
+    long long hidden = c->model.hidden_size, heads = c->model.num_attention_heads;
+    long long kv = bn_config_kv_heads(c);
+    if (hidden % heads)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: model.hidden_size: expected a multiple of model.num_attention_heads "
+                        "(%lld), found %lld",
+                        name, heads, hidden);
+    if (hidden / heads % 2)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: model.num_attention_heads: expected an even head size, found "
+                        "hidden_size %lld / %lld heads = %lld",
+                        name, hidden, heads, hidden / heads);
+    if (heads % kv)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: model.num_key_value_heads: expected a divisor of "
+                        "model.num_attention_heads (%lld), found %lld",
+                        name, heads, kv);
+    if (c->training.seq_len > c->model.max_position_embeddings)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.seq_len: expected at most model.max_position_embeddings "
+                        "(%lld), found %lld",
+                        name, (long long)c->model.max_position_embeddings,
+                        (long long)c->training.seq_len);
+    if (c->model.vocab_size && c->data.tokenizer == BN_TOKENIZER_BYTE && c->model.vocab_size < 256)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: model.vocab_size: expected 0 or at least 256 for data.tokenizer "
+                        "\"byte\", found %lld",
+                        name, (long long)c->model.vocab_size);
+    return BN_OK;
+}
+
+/* The rows of the quantized layers have hidden_size or intermediate_size
+ * elements. */
+static bn_status check_groups(const bn_config *c, const char *name)
+{
+    long long hidden = c->model.hidden_size, ffn = c->model.intermediate_size;
+    long long shortest = hidden < ffn ? hidden : ffn, group = bn_config_group_size(c);
+    if (bn_config_quantized(c) && group > shortest)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: quantization.group_size: expected at most model.%s (%lld), found %lld",
+                        name, hidden < ffn ? "hidden_size" : "intermediate_size", shortest, group);
+    return BN_OK;
+}
+
+static bool device_is_known(const char *device)
+{
+    static const char opencl[] = "opencl:";
+    uint64_t index;
+    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0 || strcmp(device, "opencl") == 0)
+        return true;
+    return strncmp(device, opencl, strlen(opencl)) == 0 &&
+           bn_parse_u64(device + strlen(opencl), &index);
+}
+
+bn_status bn_config_check(const bn_config *c, const char *name)
+{
+    if (c->model.kind == BN_KIND_TRANSFORMER) {
+        BN_TRY(check_shape(c, name));
+        BN_TRY(check_groups(c, name));
+    }
+    if (c->training.min_learning_rate > c->training.learning_rate)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.min_learning_rate: expected at most training.learning_rate "
+                        "(%g), found %g",
+                        name, c->training.learning_rate, c->training.min_learning_rate);
+    if (!device_is_known(c->training.device))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.device: expected \"auto\", \"cpu\", \"opencl\" or "
+                        "\"opencl:N\", found \"%.60s\"",
+                        name, c->training.device);
+    return BN_OK;
+}
+
+int64_t bn_config_group_size(const bn_config *config)
+{
+    switch (config->quantization.weight_scale) {
+    case BN_WEIGHT_SCALE_TENSOR:
+        return 0;
+    case BN_WEIGHT_SCALE_ROW:
+        return -1;
+    case BN_WEIGHT_SCALE_GROUP:
+        break;
+    }
+    return config->quantization.group_size;
+}
+
+static bool matches_any(const bn_strings *patterns, const char *name)
+{
+    for (size_t i = 0; i < patterns->count; i++)
+        if (bn_glob_match(patterns->items[i], name))
+            return true;
+    return false;
+}
+
+bool bn_config_keeps_float(const bn_config *config, const char *module)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%s", module);
+    for (char *from = name; from; from = strchr(from, '.')) {
+        from += *from == '.';
+        for (char *end = from; end;) { /* runs from..end, the longest last */
+            end = strchr(end, '.');
+            if (end)
+                *end = '\0';
+            bool found = matches_any(&config->quantization.modules_to_not_convert, from);
+            if (end)
+                *end++ = '.';
+            if (found)
+                return true;
+        }
+    }
+    return false;
+}
