@@ -3,10 +3,18 @@
  * MODEL on a command line is an output folder (its best checkpoint, else the
  * newest that verifies), a training checkpoint, or a packed file. All become
  * the same thing: a config, a tokenizer and a model with memory on a backend.
+ *
+ * A file must hold the tensors that its own config asks for, all of them, with
+ * exactly these shapes and encodings, and no others.
+ *
+ * Layers with ternary weights but float activations have no integer product.
+ * From a packed file they become float layers whose weights are codes times
+ * scales; the numbers are those of training.
  */
 #ifndef BN_MODEL_LOAD_H
 #define BN_MODEL_LOAD_H
 
+#include "checkpoint/checkpoint.h"
 #include "data/tokenizer.h"
 #include "model/model.h"
 
@@ -14,9 +22,10 @@ typedef struct bn_loaded {
     bn_config config;
     bn_tokenizer *tokenizer;
     bn_model *model;
-    bool is_packed; /* from a packed file: no shadow weights */
-    char *path;     /* the file that was read */
-    int64_t step;   /* of a checkpoint, else 0 */
+    bool is_packed;     /* from a packed file: no shadow weights */
+    char *path;         /* the file that was read */
+    int64_t step;       /* of a checkpoint, else 0 */
+    bn_strings skipped; /* damaged checkpoints of the folder, with reasons */
 } bn_loaded;
 
 /* Checkpoints load as BN_MODEL_FLOAT without gradients and, with `pack`, are
@@ -26,5 +35,14 @@ typedef struct bn_loaded {
 bn_status bn_loaded_open(const char *path, bn_backend *backend, bool pack,
                          bn_loaded *out) BN_MUST_CHECK;
 void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
+
+/* The file that MODEL stands for, malloc'd, and what it is; nothing else is
+ * read. `skipped` ({0}) as in bn_checkpoint_find_best(). */
+bn_status bn_model_locate(const char *path, char **file, bn_model_file *kind,
+                          bn_strings *skipped) BN_MUST_CHECK;
+
+/* The config that a model file carries, checked. What is wrong with it is
+ * BN_BAD_DATA: the file is to blame, not the user. */
+bn_status bn_model_config_parse(const char *path, const char *json, bn_config *out) BN_MUST_CHECK;
 
 #endif

@@ -1,0 +1,271 @@
+#include "model/load.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "checkpoint/packed.h"
+#include "quant/quantize.h"
+
+bn_status bn_model_locate(const char *path, char **file, bn_model_file *kind, bn_strings *skipped)
+{
+    int64_t step;
+    *file = NULL;
+    if (bn_fs_is_dir(path)) {
+        BN_TRY(bn_checkpoint_find_best(path, &step, file, skipped));
+        *kind = BN_MODEL_FILE_CHECKPOINT;
+        return BN_OK;
+    }
+    BN_TRY(bn_model_file_kind(path, kind));
+    *file = bn_strdup(path);
+    return *file ? BN_OK : BN_FAIL;
+}
+
+bn_status bn_model_config_parse(const char *path, const char *json, bn_config *out)
+{
+    bn_status status = bn_config_parse(json, path, out);
+    if (status == BN_OK) {
+        status = bn_config_check(out, path);
+        if (status == BN_OK && out->model.kind != BN_KIND_TRANSFORMER)
+            status = bn_error(BN_BAD_DATA, "%s: model.kind is %s, expected transformer", path,
+                              bn_config_word("model.kind", out->model.kind));
+        if (status != BN_OK)
+            bn_config_clear(out);
+    }
+    return status == BN_BAD_CONFIG ? BN_BAD_DATA : status;
+}
+
+/* Config and tokenizer that a file carries. */
+static bn_status open_head(bn_loaded *loaded, const char *config_json, const char *tokenizer)
+{
+    BN_TRY(bn_model_config_parse(loaded->path, config_json, &loaded->config));
+    bn_status status = bn_tokenizer_new(tokenizer, &loaded->tokenizer);
+    return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, loaded->path);
+}
+
+/* Weights that are ternary while the activations stay float. */
+static bool is_weight_only(const bn_linear_layer *layer)
+{
+    return layer->quant.ternary_weights && !layer->quant.int8_activations;
+}
+
+/* The model of loaded->config with memory and without values. */
+static bn_status make_model(bn_loaded *loaded, bn_backend *backend)
+{
+    const bn_config *config = &loaded->config;
+    const int64_t vocab = bn_tokenizer_vocab_size(loaded->tokenizer);
+    bn_status status = bn_model_new(config, vocab, backend, &loaded->model);
+    if (status != BN_OK)
+        return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, loaded->path);
+    bn_model *model = loaded->model;
+    bn_model_quantize(model, config);
+    for (int i = 0; i < model->n_linears && loaded->is_packed; i++)
+        if (is_weight_only(model->linears[i]))
+            model->linears[i]->is_bit = false;
+    BN_TRY(bn_model_register(model, loaded->is_packed ? BN_MODEL_PACKED : BN_MODEL_FLOAT));
+    return bn_model_alloc(model, false);
+}
+
+/* Room for the largest float tensor; *values is freed by the caller. */
+static bn_status alloc_staging(const bn_model *model, float **values)
+{
+    int64_t most = 1;
+    for (int i = 0; i < model->params.count; i++) {
+        const int64_t n = bn_tensor_numel(&model->params.items[i]->value);
+        most = n > most ? n : most;
+    }
+    *values = malloc((size_t)most * sizeof **values);
+    return *values ? BN_OK : bn_error_nomem("a tensor", (size_t)most * sizeof **values);
+}
+
+static bn_status unexpected(const char *path, const char *name)
+{
+    return bn_error(BN_BAD_DATA, "%s: tensor '%s' does not belong to the model of its config", path,
+                    name);
+}
+
+/* ---- checkpoints ---- */
+
+static bn_status read_params(bn_loaded *loaded, bn_checkpoint *file)
+{
+    const bn_param_set *set = &loaded->model->params;
+    bn_status status = BN_OK;
+    float *values = NULL;
+    for (int i = 0; i < bn_checkpoint_count(file); i++) {
+        bn_checkpoint_param found;
+        bn_checkpoint_describe(file, i, &found);
+        if (!bn_param_set_find(set, found.name))
+            return unexpected(loaded->path, found.name);
+    }
+    BN_TRY_OUT(alloc_staging(loaded->model, &values));
+    for (int i = 0; i < set->count; i++) {
+        const bn_param *param = set->items[i];
+        bn_checkpoint_param wanted = {
+            .name = param->name, .ndim = param->value.ndim, .value = values};
+        memcpy(wanted.shape, param->value.shape, sizeof wanted.shape);
+        BN_TRY_OUT(bn_checkpoint_load_one(file, &wanted));
+        BN_TRY_OUT(bn_backend_put_f32(loaded->model->backend, &param->value, values,
+                                      bn_tensor_numel(&param->value)));
+    }
+out:
+    free(values);
+    return status;
+}
+
+static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend)
+{
+    bn_status status = BN_OK;
+    bn_checkpoint *file = NULL;
+    BN_TRY_OUT(bn_checkpoint_open(loaded->path, &file));
+    const bn_train_state *state = bn_checkpoint_state(file);
+    loaded->step = state->step;
+    BN_TRY_OUT(open_head(loaded, state->config_json, state->tokenizer));
+    BN_TRY_OUT(make_model(loaded, backend));
+    BN_TRY_OUT(read_params(loaded, file));
+out:
+    bn_checkpoint_close(file);
+    return status;
+}
+
+/* ---- packed files ---- */
+
+/* A ternary weight of the layer: into its packed memory, or, times its scales,
+ * into its float weight. */
+static bn_status read_ternary(bn_loaded *loaded, bn_packed *file, const bn_linear_layer *layer,
+                              const bn_packed_entry *entry)
+{
+    bn_backend *be = loaded->model->backend;
+    const int64_t group = layer->quant.group_size;
+    const int64_t scales = bn_scale_count(layer->out, layer->in, group);
+    const bn_tensor shape = bn_tensor_2d(BN_T2, layer->out, layer->in);
+    bn_status status = BN_OK;
+    float *values = NULL;
+    if (!bn_encoding_is_ternary(entry->encoding) || entry->group_size != group)
+        return bn_error(BN_BAD_DATA,
+                        "%s: %s: expected ternary codes in groups of %lld, found %s of %lld",
+                        loaded->path, entry->name, (long long)group,
+                        bn_encoding_name(entry->encoding), (long long)entry->group_size);
+    uint8_t *codes = malloc(bn_tensor_bytes(&shape));
+    float *scale = malloc((size_t)scales * sizeof *scale);
+    if (!codes || !scale) {
+        status = bn_error_nomem(entry->name, bn_tensor_bytes(&shape));
+        goto out;
+    }
+    BN_TRY_OUT(bn_packed_read_ternary(file, entry, codes, scale));
+    if (layer->weight) {
+        BN_TRY_OUT(alloc_staging(loaded->model, &values));
+        bn_weight_dequantize_rows_f32(codes, scale, 0, layer->out, layer->in, group, values);
+        BN_TRY_OUT(bn_backend_put_f32(be, &layer->weight->value, values, layer->out * layer->in));
+    } else {
+        BN_TRY_OUT(be->upload(be, &layer->codes, codes));
+        BN_TRY_OUT(bn_backend_put_f32(be, &layer->scale, scale, scales));
+    }
+out:
+    free(codes);
+    free(scale);
+    free(values);
+    return status;
+}
+
+static bn_status read_float(bn_loaded *loaded, bn_packed *file, const bn_param *param,
+                            float *values)
+{
+    const bn_packed_entry *entry;
+    const bn_tensor *value = &param->value;
+    BN_TRY(bn_packed_expect(file, param->name, value->ndim, value->shape, &entry));
+    if (bn_encoding_is_ternary(entry->encoding))
+        return bn_error(BN_BAD_DATA, "%s: %s: expected a float tensor, found %s", loaded->path,
+                        entry->name, bn_encoding_name(entry->encoding));
+    BN_TRY(bn_packed_read_float(file, entry, values));
+    return bn_backend_put_f32(loaded->model->backend, value, values, bn_tensor_numel(value));
+}
+
+/* The linear layer whose weight a packed file stores as codes under `name`. */
+static const bn_linear_layer *ternary_layer(const bn_model *model, const char *name)
+{
+    const size_t length = strlen(name);
+    const char *suffix = ".weight";
+    if (length < strlen(suffix) || strcmp(name + length - strlen(suffix), suffix) != 0)
+        return NULL;
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_linear_layer *layer = model->linears[i];
+        if (layer->quant.ternary_weights && strlen(layer->name) == length - strlen(suffix) &&
+            strncmp(layer->name, name, strlen(layer->name)) == 0)
+            return layer;
+    }
+    return NULL;
+}
+
+static bn_status read_packed(bn_loaded *loaded, bn_packed *file)
+{
+    const bn_model *model = loaded->model;
+    const bn_packed_entry *entry;
+    bn_status status = BN_OK;
+    float *values = NULL;
+    for (int i = 0; i < bn_packed_count(file); i++) {
+        const char *name = bn_packed_at(file, i)->name;
+        if (!ternary_layer(model, name) && !bn_param_set_find(&model->params, name))
+            return unexpected(loaded->path, name);
+    }
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_linear_layer *layer = model->linears[i];
+        if (!layer->quant.ternary_weights)
+            continue;
+        char name[BN_PARAM_NAME_MAX + 8];
+        snprintf(name, sizeof name, "%s.weight", layer->name);
+        BN_TRY(bn_packed_expect(file, name, 2, (const int64_t[]){layer->out, layer->in}, &entry));
+        BN_TRY(read_ternary(loaded, file, layer, entry));
+    }
+    BN_TRY_OUT(alloc_staging(model, &values));
+    for (int i = 0; i < model->params.count; i++)
+        if (!ternary_layer(model, model->params.items[i]->name))
+            BN_TRY_OUT(read_float(loaded, file, model->params.items[i], values));
+out:
+    free(values);
+    return status;
+}
+
+static bn_status open_packed(bn_loaded *loaded, bn_backend *backend)
+{
+    bn_status status = BN_OK;
+    bn_packed *file = NULL;
+    loaded->is_packed = true;
+    BN_TRY_OUT(bn_packed_open(loaded->path, &file));
+    const bn_packed_info *info = bn_packed_get_info(file);
+    BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer));
+    BN_TRY_OUT(make_model(loaded, backend));
+    BN_TRY_OUT(read_packed(loaded, file));
+out:
+    bn_packed_close(file);
+    return status;
+}
+
+bn_status bn_loaded_open(const char *path, bn_backend *backend, bool pack, bn_loaded *out)
+{
+    bn_status status = BN_OK;
+    bn_model_file kind;
+    *out = (bn_loaded){0};
+    BN_TRY_OUT(bn_model_locate(path, &out->path, &kind, &out->skipped));
+    if (kind == BN_MODEL_FILE_PACKED) {
+        BN_TRY_OUT(open_packed(out, backend));
+    } else {
+        BN_TRY_OUT(open_checkpoint(out, backend));
+        if (pack)
+            BN_TRY_OUT(bn_model_pack(out->model));
+    }
+out:
+    if (status != BN_OK)
+        bn_loaded_clear(out);
+    return status;
+}
+
+void bn_loaded_clear(bn_loaded *loaded)
+{
+    bn_model_free(loaded->model);
+    bn_tokenizer_free(loaded->tokenizer);
+    bn_config_clear(&loaded->config);
+    bn_strings_clear(&loaded->skipped);
+    free(loaded->path);
+    *loaded = (bn_loaded){0};
+}
