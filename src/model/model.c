@@ -154,24 +154,41 @@ bn_status bn_model_create(const bn_config *config, int64_t vocab, bn_backend *ba
     return status;
 }
 
-/* RoPE table (Su et al., arXiv 2104.09864): row p holds cos then sin of
- * p * theta^(-2i/hd). On a float32 backend the frequency and the angle are
- * rounded to float32 first, as in transformers, whose models must agree. */
+/* cos and sin of p * theta^(-2i/hd). On a float32 backend the frequency and the
+ * angle are rounded to float32 first, as transformers does: models trained here
+ * and there must agree at far positions too. */
+static double rope_angle(const bn_model *model, int64_t p, int64_t i, int64_t hd)
+{
+    const double power = pow(model->rope_theta, (double)(2 * i) / (double)hd);
+    if (model->backend->real == BN_F64)
+        return (double)p / power;
+    const float frequency = 1.0f / (float)power;
+    return (double)((float)p * frequency);
+}
+
+/* RoPE table (Su et al., arXiv 2104.09864): row p holds hd/2 cosines, then the
+ * sines. */
 static bn_status fill_rope(bn_model *model)
 {
     const int64_t hd = bn_tensor_cols(&model->rope), half = hd / 2;
-    const int64_t n = bn_tensor_numel(&model->rope);
-    float *table = malloc((size_t)n * sizeof *table);
+    const bool wide = model->backend->real == BN_F64;
+    const size_t bytes = bn_tensor_bytes(&model->rope);
+    void *table = malloc(bytes);
     if (!table)
-        return bn_error_nomem("the RoPE table", (size_t)n * sizeof *table);
+        return bn_error_nomem("the RoPE table", bytes);
     for (int64_t p = 0; p < model->positions; p++)
         for (int64_t i = 0; i < half; i++) {
-            float frequency = 1.0f / (float)pow(model->rope_theta, (double)(2 * i) / (double)hd);
-            float angle = (float)p * frequency;
-            table[p * hd + i] = (float)cos((double)angle);
-            table[p * hd + half + i] = (float)sin((double)angle);
+            const double angle = rope_angle(model, p, i, hd);
+            const int64_t at = p * hd + i;
+            if (wide) {
+                ((double *)table)[at] = cos(angle);
+                ((double *)table)[at + half] = sin(angle);
+            } else {
+                ((float *)table)[at] = (float)cos(angle);
+                ((float *)table)[at + half] = (float)sin(angle);
+            }
         }
-    bn_status status = bn_backend_put_f32(model->backend, &model->rope, table, n);
+    bn_status status = model->backend->upload(model->backend, &model->rope, table);
     free(table);
     return status;
 }

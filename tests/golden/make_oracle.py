@@ -7,7 +7,9 @@ The oracle is a two-layer model (vocabulary 65, hidden 64, 4 heads, 2 key/value
 heads, FFN 128, context 32, batch 4) written in PyTorch from the formulas of
 docs/numerics.md and run in double precision: init.*, three batches, and for
 float, ternary per tensor and ternary in groups of 64 the first logits, every
-first gradient, and the parameters after three AdamW steps.
+first gradient, and the parameters after three AdamW steps. Its RoPE table was
+made by PyTorch in float32, whose cosines differ in the last bit from a C
+library's; it is kept as rope (32 rows of 8 cosines, then 8 sines).
 
 OUT: lines "name dtype dim0,dim1,.. offset" (offset from the end of the
 header), one blank line, zero padding to a multiple of 8, then the data, little-endian.
@@ -18,6 +20,7 @@ import struct
 import sys
 
 import numpy as np
+import torch
 
 
 def load(path):
@@ -35,6 +38,9 @@ def load(path):
 def main():
     folder, out = sys.argv[1:]
     arrays = []
+    frequency = 1.0 / (10000.0 ** (torch.arange(0, 16, 2).float() / 16))
+    angle = torch.outer(torch.arange(32).float(), frequency)
+    arrays.append(("rope", torch.cat([angle.cos(), angle.sin()], -1).numpy()))
     for name, a in load(f"{folder}/init_and_batches.safetensors"):
         arrays.append((name, a.astype("<i4") if a.dtype.kind == "i" else a))
     for variant in ("float", "ternary-tensor", "ternary-group64"):

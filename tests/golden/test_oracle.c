@@ -105,6 +105,9 @@ static void open_subject(subject *s, bn_backend *backend, const char *variant)
         const float *init = find(name, "f4", &n);
         assert_ok(bn_backend_put_f32(backend, &p->value, init, n));
     }
+    int64_t rope_size;
+    const float *rope = find("rope", "f4", &rope_size);
+    assert_ok(bn_backend_put_f32(backend, &s->model->rope, rope, rope_size));
     assert_ok(backend->alloc(backend, 1024, &s->tokens));
     s->ids = bn_tensor_at(bn_tensor_2d(BN_I32, BATCH, TIME), &s->tokens, 0);
     s->labels = bn_tensor_at(bn_tensor_2d(BN_I32, BATCH, TIME), &s->tokens, 512);
