@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "cpu/cpu.h"
 #include "cmocka_all.h"
 #include "model/classifier.h"
