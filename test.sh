@@ -22,6 +22,18 @@ attribute() { # attribute NAME FILE: of a JUnit file's <testsuite>
     sed -n "s/^[[:space:]]*$1=\"\([0-9]*\)\".*/\1/p" "$2" | head -n 1
 }
 
+# build FOLDER CMAKE-ARGUMENTS...: a build that fails is one failure.
+build() {
+    local tree=$1
+    shift
+    if cmake -B "$tree" "$@" && cmake --build "$tree" --parallel "$(nproc)"; then
+        return 0
+    fi
+    failed=$((failed + 1))
+    echo "error: the build in $tree/ failed" >&2
+    return 1
+}
+
 # run_suite FOLDER CTEST-ARGUMENTS...: whatever did not pass has failed, a test
 # that could not be started or was skipped included.
 run_suite() {
@@ -50,21 +62,19 @@ step "training text"
 scripts/prepare_corpus.sh
 
 step "Release build (build/)"
-cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DBITNET_TESTS=ON -DBITNET_BENCHES=ON
-cmake --build build --parallel "$(nproc)"
-
-step "tests, Release"
-run_suite build
+if build build -S . -DCMAKE_BUILD_TYPE=Release -DBITNET_TESTS=ON -DBITNET_BENCHES=ON; then
+    step "tests, Release"
+    run_suite build
+fi
 
 if [ -z "$fast" ]; then
     step "sanitizer build (build-asan-ubsan/)"
-    cmake --preset asan-ubsan
-    cmake --build build-asan-ubsan --parallel "$(nproc)"
-
-    step "tests, address and undefined behaviour sanitizers"
-    export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
-    export UBSAN_OPTIONS=print_stacktrace=1
-    run_suite build-asan-ubsan --label-exclude slow
+    if build build-asan-ubsan --preset asan-ubsan; then
+        step "tests, address and undefined behaviour sanitizers"
+        export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+        export UBSAN_OPTIONS=print_stacktrace=1
+        run_suite build-asan-ubsan --label-exclude slow
+    fi
 fi
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"

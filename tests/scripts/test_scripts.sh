@@ -155,6 +155,11 @@ fake ctest 'exit 9'
 run ./test.sh
 check "ctest without a report" last_line "0 passed, 2 failed"
 check "ctest without a report: status" test "$status" -ne 0
+fake cmake 'exit 1'
+suite 0 12 0 0 0
+run ./test.sh
+check "failed builds" last_line "0 passed, 2 failed"
+check "failed builds: status" test "$status" -ne 0
 run ./test.sh --slow
 check "unknown argument" test "$status" -eq 2
 
