@@ -1,0 +1,394 @@
+/* What can be written down without differences: exact values of kernels, exact
+ * gradients of straight-through estimators, and what they refuse. On both
+ * reference backends. */
+#include "cmocka_all.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/op_instance.h"
+#include "autograd/ops.h"
+#include "cpu/cpu.h"
+#include "quant/pack.h"
+
+static bn_backend *backend; /* ref32, then ref64 */
+
+/* Relative; what is 0 must be 0. */
+static double eps(void)
+{
+    return backend->real == BN_F64 ? 1e-14 : 3e-7;
+}
+
+static void expect(const bn_tensor *t, const double *want)
+{
+    double got[64];
+    assert_true(bn_tensor_numel(t) <= 64);
+    assert_ok(bn_real_download(backend, t, got));
+    for (int64_t i = 0; i < bn_tensor_numel(t); i++)
+        if (!(fabs(got[i] - want[i]) <= eps() * fabs(want[i])))
+            fail_msg("%s: element %lld is %.17g, expected %.17g", backend->name, (long long)i,
+                     got[i], want[i]);
+}
+
+static void run(bn_op_instance *op, const bn_op_spec *spec)
+{
+    assert_ok(bn_op_instance_init(op, backend, spec));
+    assert_ok(bn_op_instance_forward(op));
+}
+
+/* Backward with dout = `dy` everywhere. */
+static void run_back(bn_op_instance *op, double dy)
+{
+    double all[64];
+    for (int i = 0; i < 64; i++)
+        all[i] = dy;
+    assert_true(bn_tensor_numel(&op->call.dout) <= 64);
+    assert_ok(bn_real_upload(backend, &op->call.dout, all));
+    assert_ok(bn_op_instance_backward(op, bn_op_instance_grads(op), 0));
+}
+
+static void relu2(void **state)
+{
+    (void)state;
+    const double x[] = {-2, -0.0, 0, 0.5, 3};
+    const bn_op_spec spec = {.op = BN_OP_RELU2, .in = {bn_tensor_1d(BN_F64, 5)}, .data = {x}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0, 0, 0, 0.25, 9});
+    run_back(&op, 10);
+    expect(&op.call.din[0], (double[]){0, 0, 0, 10, 60});
+    bn_op_instance_clear(&op);
+}
+
+static void silu_far_from_zero(void **state)
+{
+    (void)state;
+    const double x[] = {-1000, 0, 1000};
+    const bn_op_spec spec = {.op = BN_OP_SILU, .in = {bn_tensor_1d(BN_F64, 3)}, .data = {x}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0, 0, 1000});
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){0, 0.5, 1});
+    bn_op_instance_clear(&op);
+}
+
+/* a = max|x|, codes = rne(x 127/a), step = a/127; a row of zeros has step
+ * 1e-5/127 and codes 0; halves round to even. */
+static void absmax(void **state)
+{
+    (void)state;
+    const double x[] = {127, 0.5, 1.5, -2.5, 0, 0, 0, 0, -2, 1, 0, 2};
+    static const int8_t want[] = {127, 0, 2, -2, 0, 0, 0, 0, -127, 64, 0, 127};
+    const bn_op_spec spec = {
+        .op = BN_OP_ACT_QUANT, .in = {bn_tensor_2d(BN_F64, 3, 4)}, .data = {x}};
+    bn_op_instance op;
+    run(&op, &spec);
+    assert_memory_equal(bn_tensor_data(&op.call.out[0]), want, sizeof want);
+    expect(&op.call.out[1], (double[]){1, 1e-5 / 127, 2.0 / 127});
+    bn_op_instance_clear(&op);
+}
+
+/* gamma = max(mean|w|, 1e-5) per group of 32 with a short last group. */
+static void absmean(void **state)
+{
+    (void)state;
+    double w[2 * 33] = {0};
+    for (int i = 0; i < 32; i++)
+        w[i] = i % 2 ? 0.4 : -1.2; /* mean 0.8: 0.5 rounds to 0, -1.5 to -1 */
+    w[32] = 5;                     /* a group of one: gamma 5, code 1 */
+    w[33 + 32] = -1e-9;            /* below the floor */
+    const bn_op_spec spec = {.op = BN_OP_WEIGHT_QUANT,
+                             .params.weight.group_size = 32,
+                             .in = {bn_tensor_2d(BN_F64, 2, 33)},
+                             .data = {w}};
+    bn_op_instance op;
+    int8_t q[2 * 33];
+    run(&op, &spec);
+    expect(&op.call.out[1], (double[]){0.8, 5, 1e-5, 1e-5});
+    bn_t2_unpack(bn_tensor_data(&op.call.out[0]), 0, 2, 33, q);
+    for (int i = 0; i < 32; i++)
+        assert_int_equal(q[i], i % 2 ? 0 : -1);
+    assert_int_equal(q[32], 1);
+    for (int i = 33; i < 66; i++)
+        assert_int_equal(q[i], 0);
+    bn_op_instance_clear(&op);
+}
+
+/* One output by hand: two groups, one of them short. */
+static void bitlinear(void **state)
+{
+    (void)state;
+    int8_t x[33], q[33];
+    uint8_t packed[9];
+    for (int i = 0; i < 33; i++) {
+        x[i] = (int8_t)(i - 16);
+        q[i] = (int8_t)(i % 3 - 1);
+    }
+    bn_t2_pack(q, 1, 33, packed);
+    int acc = 0;
+    for (int i = 0; i < 32; i++)
+        acc += x[i] * q[i];
+    const double step = 0.5, gamma[2] = {0.25, 2}, bias = 3;
+    const bn_op_spec spec = {.op = BN_OP_BITLINEAR,
+                             .params.weight.group_size = 32,
+                             .in = {bn_tensor_2d(BN_I8, 1, 33), bn_tensor_1d(BN_F64, 1),
+                                    bn_tensor_2d(BN_T2, 1, 33), bn_tensor_2d(BN_F64, 1, 2),
+                                    bn_tensor_1d(BN_F64, 1)},
+                             .data = {x, &step, packed, gamma, &bias}};
+    bn_op_instance op;
+    double dx[33], dw[33];
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){(acc * 0.25 + x[32] * q[32] * 2) * step + bias});
+    run_back(&op, 4);
+    for (int i = 0; i < 33; i++) {
+        dx[i] = 4 * q[i] * gamma[i / 32];
+        dw[i] = 4 * x[i] * step;
+    }
+    expect(&op.call.din[0], dx);
+    expect(&op.call.din[2], dw);
+    expect(&op.call.din[4], (double[]){4});
+    bn_op_instance_clear(&op);
+}
+
+/* The gradient of a quantizer's input is its output's, bit for bit, also where
+ * values are clamped or rounded to 0. */
+static void straight_through(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    const double x[N] = {-3, -0.01, 0, 0.2, 0.5, 0.9, 1.3, 100};
+    const double r[N] = {0.1, -7, 1e-8, 1e8, 3, -0.3, 2, 5};
+    bn_buffer memory, arena;
+    assert_ok(backend->alloc(backend, 4 * BN_ALIGN, &memory));
+    bn_tensor value = bn_tensor_at(bn_tensor_2d(backend->real, 2, 4), &memory, 0);
+    bn_tensor grad = bn_tensor_at(value, &memory, BN_ALIGN);
+    bn_tensor upstream = bn_tensor_at(value, &memory, 2 * BN_ALIGN);
+    for (int which = 0; which < 2; which++) {
+        bn_tape *t;
+        assert_ok(bn_real_upload(backend, &value, x));
+        assert_ok(bn_real_upload(backend, &upstream, r));
+        assert_ok(backend->fill_zero(backend, &grad));
+        assert_ok(bn_tape_new(backend, &t));
+        bn_value leaf = bn_tape_leaf(t, &value, &grad);
+        bn_value y = which == 0 ? bn_act_fake_quant(t, leaf, false)
+                                : bn_weight_fake_quant(t, leaf, BN_PER_ROW);
+        bn_value loss = bn_sum(t, bn_mul(t, y, bn_tape_input(t, &upstream)));
+        assert_ok(bn_tape_plan(t, loss));
+        assert_ok(backend->alloc(backend, bn_tape_memory_of(t).arena, &arena));
+        assert_ok(bn_tape_bind(t, &arena));
+        assert_ok(bn_tape_forward(t, NULL));
+        assert_ok(bn_tape_backward(t, NULL, 1.0));
+        assert_memory_equal(bn_tensor_data(&grad), bn_tensor_data(&upstream),
+                            bn_tensor_bytes(&grad));
+        bn_tape_free(t);
+        backend->release(backend, &arena);
+    }
+    backend->release(backend, &memory);
+}
+
+static void cross_entropy_of_nothing_is_zero(void **state)
+{
+    (void)state;
+    const double logits[] = {1, 2, 3, -2, -1, 0};
+    const int32_t none[] = {-100, -100}, one[] = {-100, 2};
+    bn_op_spec spec = {.op = BN_OP_CROSS_ENTROPY,
+                       .params.cross_entropy.ignore_index = -100,
+                       .in = {bn_tensor_2d(BN_F64, 2, 3), bn_tensor_1d(BN_I32, 2)},
+                       .data = {logits, none}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0});
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){0, 0, 0, 0, 0, 0});
+    bn_op_instance_clear(&op);
+
+    /* The mean is over one row: log(e^-2 + e^-1 + 1). */
+    double z = exp(-2) + exp(-1) + 1;
+    spec.data[1] = one;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){log(z)});
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){0, 0, 0, exp(-2) / z, exp(-1) / z, 1 / z - 1});
+    bn_op_instance_clear(&op);
+}
+
+/* Kept elements are scaled by 1/(1-p), their share is near 1-p, and another
+ * step or site draws another mask. */
+static void dropout(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    static double x[N], y[3][N];
+    for (int i = 0; i < N; i++)
+        x[i] = 1;
+    bn_op_spec spec = {.op = BN_OP_DROPOUT, .in = {bn_tensor_1d(BN_F64, N)}, .data = {x}};
+    spec.params.dropout.p = 0.2;
+    for (int k = 0; k < 3; k++) {
+        bn_op_instance op;
+        spec.run.step = k == 1;
+        spec.params.dropout.site = k == 2;
+        run(&op, &spec);
+        assert_ok(bn_real_download(backend, &op.call.out[0], y[k]));
+        int kept = 0;
+        for (int i = 0; i < N; i++) {
+            kept += y[k][i] > 0;
+            assert_true(y[k][i] == 0 || fabs(y[k][i] - 1.25) < 1e-6);
+        }
+        assert_in_range(kept, N * 4 / 5 - 250, N * 4 / 5 + 250); /* 4.4 deviations */
+        bn_op_instance_clear(&op);
+    }
+    assert_memory_not_equal(y[0], y[1], sizeof y[0]);
+    assert_memory_not_equal(y[0], y[2], sizeof y[0]);
+}
+
+/* One step of AdamW by hand, with and without clipping and decay. */
+static void adamw(void **state)
+{
+    (void)state;
+    bn_buffer memory;
+    assert_ok(backend->alloc(backend, 5 * BN_ALIGN, &memory));
+    bn_tensor t[5];
+    for (int i = 0; i < 5; i++)
+        t[i] = bn_tensor_at(bn_tensor_1d(backend->real, i == 4 ? 1 : 2), &memory,
+                            (size_t)i * BN_ALIGN);
+    assert_ok(bn_real_upload(backend, &t[0], (double[]){1, 1}));
+    assert_ok(bn_real_upload(backend, &t[1], (double[]){3, 4}));
+    assert_ok(backend->norm(backend, &t[1], &t[4]));
+    expect(&t[4], (double[]){5});
+    const bn_adamw o = {.lr = 0.1,
+                        .beta1 = 0.9,
+                        .beta2 = 0.99,
+                        .eps = 0.5,
+                        .weight_decay = 0.2,
+                        .step = 1,
+                        .decay_end = 1,
+                        .clip = 1};
+    assert_ok(backend->adamw(backend, &o, &t[0], &t[1], &t[2], &t[3], &t[4]));
+    double c = 1 / (5 + 1e-6), g0 = 3 * c, g1 = 4 * c; /* the first step's m/v are g/|g| */
+    expect(&t[2], (double[]){0.1 * g0, 0.1 * g1});
+    expect(&t[3], (double[]){0.01 * g0 * g0, 0.01 * g1 * g1});
+    expect(&t[0], (double[]){0.98 - 0.1 * g0 / (g0 + 0.5), 1 - 0.1 * g1 / (g1 + 0.5)});
+    assert_ok(backend->scale(backend, &t[1], -2));
+    expect(&t[1], (double[]){-6, -8});
+    backend->release(backend, &memory);
+}
+
+static void refused(const bn_op_spec *spec, const char *text)
+{
+    bn_op_instance op;
+    assert_ok(bn_op_instance_init(&op, backend, spec));
+    assert_int_equal(bn_op_instance_forward(&op), BN_FAIL);
+    if (!strstr(bn_error_text(), text))
+        fail_msg("the error says '%s', expected '%s' in it", bn_error_text(), text);
+    bn_op_instance_clear(&op);
+}
+
+static void bad_numbers_are_refused(void **state)
+{
+    (void)state;
+    const double x[12] = {0};
+    const int32_t id[] = {1, 3}, negative[] = {-1, 0};
+    bn_op_spec embedding = {.op = BN_OP_EMBEDDING,
+                            .in = {bn_tensor_1d(BN_I32, 2), bn_tensor_2d(BN_F64, 3, 4)},
+                            .data = {id, x}};
+    refused(&embedding, "id 3 at position 1, expected 0 to 2");
+    embedding.data[0] = negative;
+    refused(&embedding, "id -1 at position 0");
+    const bn_op_spec loss = {.op = BN_OP_CROSS_ENTROPY,
+                             .params.cross_entropy.ignore_index = -100,
+                             .in = {bn_tensor_2d(BN_F64, 2, 3), bn_tensor_1d(BN_I32, 2)},
+                             .data = {x, id}};
+    refused(&loss, "label 3 in row 1, expected 0 to 2 or -100");
+    const bn_op_spec head = {
+        .op = BN_OP_LINEAR_CROSS_ENTROPY,
+        .params.cross_entropy = {-100, 1},
+        .in = {bn_tensor_2d(BN_F64, 2, 3), bn_tensor_2d(BN_F64, 3, 3), bn_tensor_1d(BN_I32, 2)},
+        .data = {x, x, negative}};
+    refused(&head, "label -1 in row 0");
+    const bn_op_spec rope = {.op = BN_OP_ROPE,
+                             .params.rope.head_dim = 2,
+                             .run.position = 2,
+                             .in = {bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_2d(BN_F64, 3, 2)},
+                             .data = {x, x}};
+    refused(&rope, "positions 2 to 3, the table has 3");
+    const bn_op_spec cache = {.op = BN_OP_KV_ATTENTION,
+                              .params.attention = {1, 1},
+                              .run.position = 2,
+                              .in = {bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_3d(BN_F64, 1, 2, 2),
+                                     bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_2d(BN_F64, 3, 2),
+                                     bn_tensor_2d(BN_F64, 3, 2)},
+                              .data = {x, x, x, x, x}};
+    refused(&cache, "positions 2 to 3, the cache has 3");
+}
+
+/* ---- construction --------------------------------------------------------- */
+
+static void memory_is_zero_and_aligned(void **state)
+{
+    (void)state;
+    bn_buffer b;
+    assert_ok(backend->alloc(backend, 1000, &b));
+    assert_int_equal((uintptr_t)b.host % BN_ALIGN, 0);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(((const char *)b.host)[i], 0);
+    backend->release(backend, &b);
+    assert_null(b.host);
+    backend->release(backend, &b); /* twice is fine */
+    assert_int_equal(backend->alloc(backend, SIZE_MAX - 1, &b), BN_FAIL);
+}
+
+static void backends_are_named(void **state)
+{
+    (void)state;
+    bn_backend *b;
+    assert_string_equal(backend->name, backend->real == BN_F64 ? "ref64" : "ref32");
+    assert_string_equal(bn_cpu_isa(backend), "ref");
+    assert_null(bn_cpu_threads(backend));
+    assert_int_equal(bn_ref_backend_new(BN_I8, &b), BN_FAIL);
+    assert_null(b);
+    assert_string_equal(bn_cpu_isa_choice(0), "ref");
+    assert_int_equal(bn_cpu_backend_new(&(bn_cpu_options){1, "sse9"}, &b), BN_USAGE);
+    assert_non_null(strstr(bn_error_text(), "'sse9', expected one of: ref"));
+    assert_int_equal(setenv("BITNET_CPU", "ref", 1), 0);
+    assert_ok(bn_cpu_backend_new(NULL, &b));
+    assert_string_equal(bn_cpu_isa(b), "ref");
+    assert_string_equal(b->name, "cpu");
+    bn_backend_free(b);
+    assert_int_equal(unsetenv("BITNET_CPU"), 0);
+    int best = 0;
+    while (bn_cpu_isa_choice(best + 1))
+        best++;
+    assert_ok(bn_cpu_backend_new(NULL, &b));
+    assert_string_equal(bn_cpu_isa(b), bn_cpu_isa_choice(best));
+    bn_backend_free(b);
+}
+
+static int run_on(bn_dtype real)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(relu2),
+        cmocka_unit_test(silu_far_from_zero),
+        cmocka_unit_test(absmax),
+        cmocka_unit_test(absmean),
+        cmocka_unit_test(bitlinear),
+        cmocka_unit_test(straight_through),
+        cmocka_unit_test(cross_entropy_of_nothing_is_zero),
+        cmocka_unit_test(dropout),
+        cmocka_unit_test(adamw),
+        cmocka_unit_test(bad_numbers_are_refused),
+        cmocka_unit_test(memory_is_zero_and_aligned),
+        cmocka_unit_test(backends_are_named),
+    };
+    if (bn_ref_backend_new(real, &backend) != BN_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    bn_backend_free(backend);
+    return failed;
+}
+
+int main(void)
+{
+    return run_on(BN_F32) + run_on(BN_F64);
+}
