@@ -1,0 +1,184 @@
+/* AdamW over role blocks against its closed form, on every CPU backend. */
+#include <math.h>
+#include <string.h>
+
+#include "cmocka_all.h"
+#include "cpu/cpu.h"
+#include "train/optimizer.h"
+
+enum { ROWS = 3, COLS = 50, NORM = 7, N = ROWS * COLS + NORM };
+
+typedef struct fixture {
+    bn_backend *backend;
+    bn_param_set params;
+    bn_param *matrix, *norm;
+    bn_buffer values, grads;
+    bn_config config;
+    bn_optimizer optimizer;
+    float value[N], grad[N]; /* matrix, then norm */
+} fixture;
+
+static void open_fixture(fixture *f, bn_backend *backend)
+{
+    f->backend = backend;
+    bn_param_set_init(&f->params, backend->real);
+    assert_ok(
+        bn_param_set_add(&f->params, "norm", BN_PARAM_NORM, 1, (const int64_t[]){NORM}, &f->norm));
+    assert_ok(bn_param_set_add(&f->params, "matrix", BN_PARAM_LINEAR, 2,
+                               (const int64_t[]){ROWS, COLS}, &f->matrix));
+    assert_ok(bn_param_set_layout(&f->params));
+    assert_ok(backend->alloc(backend, f->params.block_bytes, &f->values));
+    assert_ok(backend->alloc(backend, f->params.block_bytes, &f->grads));
+    bn_param_set_bind(&f->params, &f->values, &f->grads);
+    assert_ok(bn_config_init(&f->config));
+    for (int i = 0; i < N; i++) {
+        f->value[i] = (float)(0.5 * sin(i));
+        f->grad[i] = (float)cos(3 * i);
+    }
+    assert_ok(bn_backend_put_f32(backend, &f->matrix->value, f->value, ROWS * COLS));
+    assert_ok(bn_backend_put_f32(backend, &f->norm->value, f->value + ROWS * COLS, NORM));
+}
+
+static void put_grads(fixture *f, double factor)
+{
+    float scaled[N];
+    for (int i = 0; i < N; i++)
+        scaled[i] = (float)(factor * (double)f->grad[i]);
+    assert_ok(bn_backend_put_f32(f->backend, &f->matrix->grad, scaled, ROWS * COLS));
+    assert_ok(bn_backend_put_f32(f->backend, &f->norm->grad, scaled + ROWS * COLS, NORM));
+}
+
+static void get_values(fixture *f, float *out)
+{
+    assert_ok(bn_backend_get_f32(f->backend, &f->matrix->value, out, ROWS * COLS));
+    assert_ok(bn_backend_get_f32(f->backend, &f->norm->value, out + ROWS * COLS, NORM));
+}
+
+static void close_fixture(fixture *f)
+{
+    bn_optimizer_clear(&f->optimizer);
+    f->backend->release(f->backend, &f->values);
+    f->backend->release(f->backend, &f->grads);
+    bn_param_set_clear(&f->params);
+    bn_config_clear(&f->config);
+    bn_backend_free(f->backend);
+}
+
+static double norm_of(const fixture *f, double factor)
+{
+    double sum = 0.0;
+    for (int i = 0; i < N; i++) {
+        double g = (double)(float)(factor * (double)f->grad[i]);
+        sum += g * g;
+    }
+    return sqrt(sum);
+}
+
+/* Three updates with clipping in the second and third, and decay that ends
+ * with the third. */
+static void check_three_steps(bn_backend *backend)
+{
+    static const double factors[] = {0.01, 1.0, 0.5}, rates[] = {1e-2, 2e-2, 5e-3},
+                        decays[] = {0.1, 0.1, 0.0};
+    fixture f = {0};
+    double p[N], m[N] = {0}, v[N] = {0};
+    float found[N];
+    open_fixture(&f, backend);
+    assert_ok(bn_optimizer_init(&f.optimizer, &f.config, backend, &f.params, &f.values, &f.grads));
+    for (int i = 0; i < N; i++)
+        p[i] = (double)f.value[i];
+    for (int t = 1; t <= 3; t++) {
+        const double factor = factors[t - 1], lr = rates[t - 1], norm = norm_of(&f, factor);
+        const double c = norm > 1.0 ? 1.0 / (norm + 1e-6) : 1.0;
+        double measured;
+        put_grads(&f, factor);
+        assert_ok(bn_optimizer_step(&f.optimizer, lr, decays[t - 1]));
+        assert_ok(bn_optimizer_norm(&f.optimizer, &measured));
+        assert_true(fabs(measured - norm) <= 1e-6 * norm);
+        for (int i = 0; i < N; i++) {
+            const double g = c * (double)(float)(factor * (double)f.grad[i]);
+            m[i] = 0.9 * m[i] + 0.1 * g;
+            v[i] = 0.95 * v[i] + 0.05 * g * g;
+            p[i] -= lr * (i < ROWS * COLS ? decays[t - 1] : 0.0) * p[i];
+            p[i] -= lr / (1 - pow(0.9, t)) * m[i] / (sqrt(v[i] / (1 - pow(0.95, t))) + 1e-8);
+        }
+    }
+    assert_int_equal(f.optimizer.step, 3);
+    get_values(&f, found);
+    for (int i = 0; i < N; i++)
+        if (!(fabs((double)found[i] - p[i]) <= 2e-6))
+            fail_msg("%s: element %d is %.9g, expected %.9g", backend->name, i, (double)found[i],
+                     p[i]);
+    close_fixture(&f);
+}
+
+static void test_three_steps(void **state)
+{
+    (void)state;
+    bn_backend *backend;
+    assert_ok(bn_ref_backend_new(BN_F32, &backend));
+    check_three_steps(backend);
+    assert_ok(bn_ref_backend_new(BN_F64, &backend));
+    check_three_steps(backend);
+    assert_ok(bn_cpu_backend_new(NULL, &backend));
+    check_three_steps(backend);
+}
+
+static void test_no_clipping(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    bn_backend *backend;
+    float found[N];
+    assert_ok(bn_ref_backend_new(BN_F64, &backend));
+    open_fixture(&f, backend);
+    assert_ok(bn_config_set(&f.config, "training.grad_clip=0"));
+    assert_ok(bn_optimizer_init(&f.optimizer, &f.config, backend, &f.params, &f.values, &f.grads));
+    put_grads(&f, 1000.0);
+    assert_ok(bn_optimizer_step(&f.optimizer, 1e-3, 0.0));
+    get_values(&f, found);
+    /* The first step of Adam moves every element by lr, whatever the gradient. */
+    for (int i = 0; i < N; i++)
+        assert_true(fabs(fabs((double)(found[i] - f.value[i])) - 1e-3) < 1e-6);
+    close_fixture(&f);
+}
+
+/* Padding between parameters stays zero: norms and checkpoints rely on it. */
+static void test_padding_and_zero_grad(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    bn_backend *backend;
+    assert_ok(bn_cpu_backend_new(NULL, &backend));
+    open_fixture(&f, backend);
+    assert_ok(bn_optimizer_init(&f.optimizer, &f.config, backend, &f.params, &f.values, &f.grads));
+    put_grads(&f, 1.0);
+    assert_ok(bn_optimizer_step(&f.optimizer, 1e-2, 0.1));
+    const float *values = f.values.host;
+    const size_t count = f.params.block_bytes / sizeof *values;
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++)
+        used += values[i] != 0.0f;
+    assert_true(used <= N);
+    assert_ok(bn_optimizer_zero_grad(&f.optimizer));
+    const float *grads = f.grads.host;
+    for (size_t i = 0; i < count; i++)
+        assert_true(grads[i] == 0.0f);
+    const bn_tensor m = bn_optimizer_m(&f.optimizer, f.norm);
+    assert_true(bn_tensor_same_shape(&m, &f.norm->value));
+    float m_norm[NORM];
+    assert_ok(bn_backend_get_f32(backend, &m, m_norm, NORM));
+    for (int i = 0; i < NORM; i++)
+        assert_true(fabs((double)m_norm[i]) > 0.0);
+    close_fixture(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_three_steps),
+        cmocka_unit_test(test_no_clipping),
+        cmocka_unit_test(test_padding_and_zero_grad),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

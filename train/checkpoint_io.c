@@ -1,0 +1,258 @@
+#include "train/checkpoint_io.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+#define PRODUCER "bitnet-train"
+
+/* Host views of all parameters and moments: addresses of device memory where
+ * it is float32 within reach, else copies in `copy`. */
+typedef struct host_params {
+    bn_checkpoint_param *items;
+    int count;
+    float *copy; /* NULL: items point into device memory */
+} host_params;
+
+static bool within_reach(const bn_trainer *t)
+{
+    return t->backend->real == BN_F32 && t->model->values.host && t->optimizer.m.host &&
+           t->optimizer.v.host;
+}
+
+static void role_tensors(const bn_trainer *t, const bn_param *p, bn_tensor out[3])
+{
+    out[0] = p->value;
+    out[1] = bn_optimizer_m(&t->optimizer, p);
+    out[2] = bn_optimizer_v(&t->optimizer, p);
+}
+
+static void host_params_clear(host_params *host)
+{
+    free(host->items);
+    free(host->copy);
+    *host = (host_params){0};
+}
+
+static bn_status host_params_init(const bn_trainer *t, host_params *out)
+{
+    const bn_param_set *set = &t->model->params;
+    const size_t floats = 3 * (size_t)bn_param_set_numel(set);
+    *out = (host_params){.count = set->count};
+    out->items = calloc((size_t)set->count, sizeof *out->items);
+    if (!within_reach(t))
+        out->copy = malloc(floats * sizeof *out->copy);
+    if (!out->items || (!within_reach(t) && !out->copy)) {
+        host_params_clear(out);
+        return bn_error_nomem("the arrays of a checkpoint", floats * sizeof(float));
+    }
+    float *next = out->copy;
+    for (int i = 0; i < set->count; i++) {
+        const bn_param *p = set->items[i];
+        bn_checkpoint_param *item = &out->items[i];
+        float **roles[] = {&item->value, &item->moment1, &item->moment2};
+        bn_tensor tensors[3];
+        role_tensors(t, p, tensors);
+        item->name = p->name;
+        item->ndim = p->value.ndim;
+        memcpy(item->shape, p->value.shape, sizeof item->shape);
+        for (int k = 0; k < 3; k++) {
+            *roles[k] = out->copy ? next : bn_tensor_data(&tensors[k]);
+            if (out->copy)
+                next += bn_tensor_numel(&p->value);
+        }
+    }
+    return BN_OK;
+}
+
+/* Between device and copies; nothing to do without copies. */
+static bn_status host_params_move(bn_trainer *t, host_params *host, bool to_device)
+{
+    if (!host->copy)
+        return t->backend->sync(t->backend);
+    for (int i = 0; i < host->count; i++) {
+        float *const at[] = {host->items[i].value, host->items[i].moment1, host->items[i].moment2};
+        bn_tensor tensors[3];
+        role_tensors(t, t->model->params.items[i], tensors);
+        for (int k = 0; k < 3; k++) {
+            const int64_t n = bn_tensor_numel(&tensors[k]);
+            BN_TRY(to_device ? bn_backend_put_f32(t->backend, &tensors[k], at[k], n)
+                             : bn_backend_get_f32(t->backend, &tensors[k], at[k], n));
+        }
+    }
+    return BN_OK;
+}
+
+static bn_status progress_json(const bn_train_progress *progress, char **out)
+{
+    bn_json json = {0};
+    bn_json_object(&json, NULL);
+    bn_json_double(&json, "loss_sum", progress->loss_sum);
+    bn_json_int(&json, "loss_count", progress->loss_count);
+    bn_json_double(&json, "last_loss", progress->last_loss);
+    bn_json_double(&json, "training_s", progress->training_s);
+    bn_json_object_end(&json);
+    return bn_json_take(&json, out);
+}
+
+static bn_train_state state_of(const bn_trainer *t, uint64_t metrics_bytes)
+{
+    const bn_train_progress *p = &t->progress;
+    return (bn_train_state){
+        .step = p->step,
+        .tokens_seen = p->tokens_seen,
+        .seed = (uint64_t)t->config->training.seed,
+        .data_seed = t->batcher.state.seed,
+        .data_epoch = t->batcher.state.epoch,
+        .data_index = t->batcher.state.index,
+        .best_val_loss = p->best_val_loss,
+        .best_step = p->best_step,
+        .evals_since_best = p->evals_since_best,
+        .metrics_bytes = metrics_bytes,
+        .elapsed_s = p->elapsed_s,
+        .tokenizer = bn_tokenizer_name(t->data->tokenizer),
+        .producer = PRODUCER,
+        .device = t->backend->name,
+    };
+}
+
+bn_status bn_trainer_save(bn_trainer *t, const char *path, uint64_t metrics_bytes)
+{
+    bn_status status = BN_OK;
+    bn_train_state state = state_of(t, metrics_bytes);
+    char *config = NULL, *progress = NULL;
+    host_params host = {0};
+    BN_TRY_OUT(bn_config_dump(t->config, &config));
+    BN_TRY_OUT(progress_json(&t->progress, &progress));
+    BN_TRY_OUT(host_params_init(t, &host));
+    BN_TRY_OUT(host_params_move(t, &host, false));
+    state.config_json = config;
+    const bn_checkpoint_extra extras[] = {
+        {"progress", progress, strlen(progress)},
+        {"telemetry_codes", t->telemetry.codes, t->telemetry.code_bytes},
+        {"telemetry_scales", t->telemetry.scales,
+         (size_t)t->telemetry.count * sizeof *t->telemetry.scales},
+    };
+    const int extra_count = t->telemetry.count ? 3 : 1;
+    BN_TRY_OUT(bn_checkpoint_save(path, &state, host.items, host.count, extras, extra_count));
+out:
+    host_params_clear(&host);
+    free(progress);
+    free(config);
+    return status;
+}
+
+static double number(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : (double)NAN; /* NaN was written as null */
+}
+
+static bn_status restore_progress(bn_trainer *t, bn_checkpoint *checkpoint)
+{
+    enum { LIMIT = 1 << 16 };
+    const bn_train_state *state = bn_checkpoint_state(checkpoint);
+    bn_train_progress *p = &t->progress;
+    void *text;
+    size_t bytes;
+    cJSON *json;
+    BN_TRY(bn_checkpoint_get_extra(checkpoint, "progress", LIMIT, &text, &bytes));
+    if (!text)
+        return bn_error(BN_BAD_DATA, "extra/progress is missing");
+    bn_status status = bn_json_parse("extra/progress", text, bytes, &json);
+    free(text);
+    BN_TRY(status);
+    *p = (bn_train_progress){
+        .step = state->step,
+        .tokens_seen = state->tokens_seen,
+        .best_val_loss = state->best_val_loss,
+        .best_step = state->best_step,
+        .evals_since_best = state->evals_since_best,
+        .elapsed_s = state->elapsed_s,
+        .loss_sum = number(json, "loss_sum"),
+        .loss_count = (int64_t)number(json, "loss_count"),
+        .last_loss = number(json, "last_loss"),
+        .training_s = number(json, "training_s"),
+    };
+    cJSON_Delete(json);
+    return BN_OK;
+}
+
+/* extra/NAME of exactly `expected` bytes into `to`. */
+static bn_status restore_extra(bn_checkpoint *checkpoint, const char *name, void *to,
+                               size_t expected)
+{
+    void *data;
+    size_t bytes;
+    BN_TRY(bn_checkpoint_get_extra(checkpoint, name, expected, &data, &bytes));
+    bn_status status = BN_OK;
+    if (bytes != expected)
+        status =
+            bn_error(BN_BAD_DATA, "extra/%s: expected %zu bytes, found %zu", name, expected, bytes);
+    else
+        memcpy(to, data, bytes);
+    free(data);
+    return status;
+}
+
+static bn_status restore_telemetry(bn_trainer *t, bn_checkpoint *checkpoint)
+{
+    bn_telemetry *telemetry = &t->telemetry;
+    if (telemetry->count == 0)
+        return BN_OK;
+    BN_TRY(restore_extra(checkpoint, "telemetry_codes", telemetry->codes, telemetry->code_bytes));
+    return restore_extra(checkpoint, "telemetry_scales", telemetry->scales,
+                         (size_t)telemetry->count * sizeof *telemetry->scales);
+}
+
+/* The keys that say which windows come in which order. */
+static bool orders_data(const char *key)
+{
+    return strncmp(key, "data.", 5) == 0 || strcmp(key, "training.seq_len") == 0 ||
+           strcmp(key, "training.seed") == 0;
+}
+
+static bn_status restore_data(bn_trainer *t, const bn_train_state *state, const bn_config *saved,
+                              bool *restarted)
+{
+    bn_config_diff diff;
+    *restarted = t->one_batch;
+    BN_TRY(bn_config_compare(saved, t->config, &diff));
+    for (int64_t i = 0; i < diff.count; i++)
+        *restarted |= orders_data(diff.items[i].key);
+    bn_config_diff_clear(&diff);
+    const bn_batcher_state place = {state->data_seed, state->data_epoch, state->data_index};
+    return *restarted ? BN_OK : bn_batcher_restore(&t->batcher, &place);
+}
+
+static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)
+{
+    host_params host;
+    if (!bn_checkpoint_has_moments(checkpoint))
+        return bn_error(BN_BAD_DATA, "holds no optimizer moments: training cannot go on from it");
+    BN_TRY(host_params_init(t, &host));
+    bn_status status = bn_checkpoint_load(checkpoint, host.items, host.count);
+    if (status == BN_OK)
+        status = host_params_move(t, &host, true);
+    host_params_clear(&host);
+    return status;
+}
+
+bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bool *data_restarted)
+{
+    bn_status status = BN_OK;
+    const bn_train_state *state = bn_checkpoint_state(checkpoint);
+    bn_config saved;
+    BN_TRY(bn_config_parse(state->config_json, "the checkpoint's configuration", &saved));
+    BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
+    BN_TRY_OUT(restore_arrays(t, checkpoint));
+    BN_TRY_OUT(restore_progress(t, checkpoint));
+    BN_TRY_OUT(restore_telemetry(t, checkpoint));
+    BN_TRY_OUT(restore_data(t, state, &saved, data_restarted));
+    t->optimizer.step = state->step;
+out:
+    bn_config_clear(&saved);
+    return status;
+}

@@ -1,0 +1,31 @@
+/* checkpoint_io.h - a trainer into a checkpoint file and back.
+ *
+ * A checkpoint holds all that a trainer's state is made of: parameters,
+ * moments, step, place in the data, counters, telemetry baseline. Restoring it
+ * into a fresh trainer of the same configuration gives the trainer that was
+ * saved, bit for bit. On a device whose memory the host can reach, arrays go to
+ * and from the file without another copy in memory.
+ *
+ * Beyond checkpoint.h's fields these are kept as extra/NAME:
+ *   progress          JSON: loss_sum, loss_count, last_loss, training_s
+ *   telemetry_codes   the baseline of telemetry.h: packed codes
+ *   telemetry_scales  the same: mean scales, float64
+ */
+#ifndef BN_TRAIN_CHECKPOINT_IO_H
+#define BN_TRAIN_CHECKPOINT_IO_H
+
+#include "checkpoint/checkpoint.h"
+#include "train/trainer.h"
+
+/* Writes `path`. `metrics_bytes`: length of the metrics file now. */
+bn_status bn_trainer_save(bn_trainer *trainer, const char *path,
+                          uint64_t metrics_bytes) BN_MUST_CHECK;
+
+/* Fills a fresh trainer from an open checkpoint. Data, sequence length or seed
+ * other than saved start the data anew (epoch 0): *data_restarted tells.
+ * BN_BAD_CONFIG: an architecture key differs; BN_BAD_DATA: damaged, without
+ * moments, or its place in the data does not fit the text. */
+bn_status bn_trainer_restore(bn_trainer *trainer, bn_checkpoint *checkpoint,
+                             bool *data_restarted) BN_MUST_CHECK;
+
+#endif

@@ -1,0 +1,112 @@
+#include "train/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "train/optimizer.h"
+#include "train/telemetry.h"
+#include "train/trainer.h"
+
+static void count_parameters(const bn_model *model, bn_size_report *out)
+{
+    for (int i = 0; i < model->params.count; i++) {
+        const bn_param *p = model->params.items[i];
+        const int64_t n = bn_tensor_numel(&p->value);
+        int64_t *kinds[] = {[BN_PARAM_LINEAR] = &out->linear,
+                            [BN_PARAM_EMBEDDING] = &out->embedding,
+                            [BN_PARAM_NORM] = &out->norm,
+                            [BN_PARAM_BIAS] = &out->bias};
+        *kinds[p->kind] += n;
+        out->parameters += n;
+    }
+    for (int i = 0; i < model->n_linears; i++)
+        if (model->linears[i]->is_bit)
+            out->quantized += bn_tensor_numel(&model->linears[i]->weight->value);
+    out->packed_bytes = (int64_t)bn_model_packed_bytes(model);
+}
+
+/* The graphs of a model whose tensors have shapes but no memory. */
+static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_memory_report *out)
+{
+    bn_train_graphs graphs;
+    const bn_tensor ids =
+        bn_tensor_2d(BN_I32, config->training.batch_size, config->training.seq_len);
+    BN_TRY(bn_tensor_check(&ids, "a batch (training.batch_size x training.seq_len)"));
+    bn_param_set_bind(&model->params, NULL, NULL);
+    model->rope =
+        bn_tensor_2d(model->backend->real, model->positions, model->blocks[0].self_attn.head_dim);
+    BN_TRY(bn_train_graphs_record(model, &ids, &ids, &graphs));
+    const bn_tape_memory tape = bn_tape_memory_of(graphs.train);
+    out->arena = bn_train_graphs_arena(&graphs);
+    out->saved_codes = tape.saved_codes;
+    out->saved_packed = tape.saved_packed;
+    out->saved_float = tape.saved_float;
+    out->activation_gradients = tape.gradients;
+    out->scratch = tape.scratch;
+    out->tables = bn_tensor_bytes(&model->rope) + 2 * bn_align_up(bn_tensor_bytes(&ids), BN_ALIGN) +
+                  BN_ALIGN + bn_telemetry_device_bytes(model);
+    bn_train_graphs_clear(&graphs);
+    return BN_OK;
+}
+
+bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend *backend,
+                              bn_size_report *out)
+{
+    bn_model *model;
+    *out = (bn_size_report){
+        .tokens_per_step = bn_tokens_per_step(config),
+        .steps = config->training.max_steps,
+    };
+    BN_TRY(bn_model_create(config, vocab, backend, BN_MODEL_FLOAT, &model));
+    bn_memory_report *memory = &out->memory;
+    count_parameters(model, out);
+    bn_status status = measure_graphs(config, model, memory);
+    memory->weights = memory->gradients = model->params.block_bytes;
+    memory->moments = bn_optimizer_bytes(&model->params);
+    memory->total =
+        memory->weights + memory->gradients + memory->moments + memory->arena + memory->tables;
+    bn_model_free(model);
+    return status;
+}
+
+size_t bn_touched_bytes(const bn_buffer *buffer)
+{
+    if (!buffer->host || buffer->bytes == 0)
+        return buffer->bytes;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = (uintptr_t)buffer->host & ~(uintptr_t)(page - 1);
+    const uintptr_t to = (uintptr_t)buffer->host + buffer->bytes;
+    const size_t pages = (to - from + page - 1) / page;
+    size_t touched = 0;
+    unsigned char *present = malloc(pages);
+    if (!present || mincore((void *)from, pages * page, present) != 0) {
+        free(present);
+        return buffer->bytes;
+    }
+    for (size_t i = 0; i < pages; i++)
+        touched += present[i] & 1u;
+    free(present);
+    touched *= page;
+    return touched < buffer->bytes ? touched : buffer->bytes;
+}
+
+size_t bn_resident_bytes(void)
+{
+    unsigned long long size, resident;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file)
+        return 0;
+    int found = fscanf(file, "%llu %llu", &size, &resident);
+    fclose(file);
+    return found == 2 ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+size_t bn_peak_resident_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}

@@ -1,0 +1,45 @@
+/* memory.h - memory of a run by role: foretold from shapes, and measured. */
+#ifndef BN_TRAIN_MEMORY_H
+#define BN_TRAIN_MEMORY_H
+
+#include "train/graphs.h"
+
+/* Bytes on the device. The arena is smaller than the sum of its roles: they
+ * are not at their largest at the same moment, and memory is used again. */
+typedef struct bn_memory_report {
+    size_t weights;   /* float shadow weights, norms, embedding */
+    size_t gradients; /* of parameters */
+    size_t moments;   /* AdamW's m and v */
+    size_t arena;     /* activations, their gradients, kernel scratch */
+    /* What is in the arena: */
+    size_t saved_codes;          /* kept for backward: int8 activations and steps */
+    size_t saved_packed;         /* kept for backward: 2-bit weights and scales */
+    size_t saved_float;          /* kept for backward: float activations */
+    size_t activation_gradients; /* largest sum alive at once */
+    size_t scratch;              /* largest kernel scratch */
+    size_t tables;               /* RoPE, token batches, telemetry */
+    size_t total;                /* weights + gradients + moments + arena + tables */
+} bn_memory_report;
+
+typedef struct bn_size_report {
+    int64_t parameters, linear, embedding, norm, bias; /* elements */
+    int64_t quantized;                                 /* of them in BitLinear layers */
+    int64_t packed_bytes; /* codes and scales of the BitLinear layers once exported */
+    int64_t tokens_per_step, steps;
+    bn_memory_report memory;
+} bn_size_report;
+
+/* Sizes a run without allocating any of its memory and without its text.
+ * `vocab` is the tokenizer's size. */
+bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend *backend,
+                              bn_size_report *out) BN_MUST_CHECK;
+
+/* Bytes of a buffer that are in use: pages that have been touched, where the
+ * host can reach them, else all. */
+size_t bn_touched_bytes(const bn_buffer *buffer);
+
+/* Memory of this process: now, and the most so far. 0 where unknown. */
+size_t bn_resident_bytes(void);
+size_t bn_peak_resident_bytes(void);
+
+#endif

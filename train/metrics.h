@@ -1,0 +1,40 @@
+/* metrics.h - OUT/metrics.jsonl: one JSON object per line, flushed line by line.
+ *
+ *   step, tokens_seen, loss, val_loss, val_ppl, lr, grad_norm,
+ *   tokens_per_second, elapsed_s
+ *
+ * `loss` is the mean training loss of the steps since the line before,
+ * tokens_per_second their speed without evaluation and saving; val_* are null
+ * unless this step was evaluated. A line with an evaluation also has `layers`,
+ * one object per ternary layer: name, zero_share, flip_rate, entropy_bits,
+ * scale_drift (telemetry.h).
+ */
+#ifndef BN_TRAIN_METRICS_H
+#define BN_TRAIN_METRICS_H
+
+#include "base/fs.h"
+#include "train/telemetry.h"
+
+typedef struct bn_metrics_record {
+    int64_t step, tokens_seen;
+    double loss, lr, grad_norm, tokens_per_second, elapsed_s;
+    bool evaluated;
+    double val_loss, val_ppl;     /* if evaluated */
+    const bn_layer_stats *layers; /* if evaluated */
+    int layer_count;
+} bn_metrics_record;
+
+typedef struct bn_metrics bn_metrics;
+
+/* Opens or makes the file and cuts it to its first `keep` bytes: what a run had
+ * written when its checkpoint was saved. A file that is shorter than that (or
+ * no file) is kept up to its last whole line. */
+bn_status bn_metrics_open(const char *path, uint64_t keep, bn_metrics **out) BN_MUST_CHECK;
+bn_status bn_metrics_close(bn_metrics *metrics) BN_MUST_CHECK; /* frees; NULL is fine */
+
+bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record) BN_MUST_CHECK;
+
+/* Length of the file. */
+uint64_t bn_metrics_bytes(const bn_metrics *metrics);
+
+#endif

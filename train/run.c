@@ -1,0 +1,441 @@
+#include "train/run.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/timer.h"
+#include "train/checkpoint_io.h"
+#include "train/memory.h"
+#include "train/run_folder.h"
+
+typedef struct run {
+    const bn_config *config;
+    const bn_run_options *options;
+    bn_run_folder folder;
+    bn_train_data data;
+    bn_trainer *trainer;
+    bn_metrics *metrics;
+    bn_checkpoint *from; /* resumed from, open while starting; NULL: a fresh start */
+    char *from_path;
+    int64_t saved_step; /* of the newest checkpoint in the folder; -1: none */
+    double started, elapsed_before;
+    double line_training_s; /* training time at the last metrics line */
+    int64_t line_tokens;
+    size_t start_rss;
+    bool evaluated; /* `evaluation` is of the present step */
+    bn_evaluation evaluation;
+    bn_step_result last;
+} run;
+
+static void note(const run *r, char *text)
+{
+    const bn_run_observer *observer = &r->options->observer;
+    if (text && observer->note)
+        observer->note(observer->arg, text);
+    free(text);
+}
+
+static double elapsed(const run *r)
+{
+    return r->elapsed_before + bn_seconds() - r->started;
+}
+
+/* ---- starting ----------------------------------------------------------- */
+
+/* The path --resume stands for; NULL when an automatic resume finds a folder
+ * without any checkpoint. */
+static bn_status find_checkpoint(run *r)
+{
+    const char *wanted = r->options->resume;
+    const bool automatic = strcmp(wanted, "auto") == 0;
+    const char *dir = automatic ? r->folder.path : wanted;
+    bn_strings skipped = {0};
+    int64_t *steps = NULL;
+    int64_t step;
+    size_t count = 0;
+    if (!automatic && !bn_fs_is_dir(wanted)) {
+        r->from_path = bn_strdup(wanted);
+        return r->from_path ? BN_OK : BN_FAIL;
+    }
+    BN_TRY(bn_checkpoint_list(dir, &steps, &count));
+    free(steps);
+    if (automatic && count == 0) {
+        note(r, bn_format("%s: no checkpoint to go on from: starting at step 0", dir));
+        return BN_OK;
+    }
+    bn_status status = bn_checkpoint_find_newest(dir, &step, &r->from_path, &skipped);
+    for (size_t i = 0; i < skipped.count; i++)
+        note(r, bn_format("skipped %s", skipped.items[i]));
+    bn_strings_clear(&skipped);
+    if (status == BN_NO_INPUT && count > 0)
+        return bn_error(BN_BAD_DATA, "%s: none of its %zu checkpoints can be read", dir, count);
+    return status;
+}
+
+/* Going on from an older checkpoint than the folder's newest would leave two
+ * histories in one folder; only damaged ones may be newer. */
+static bn_status refuse_older(run *r, int64_t step)
+{
+    int64_t *steps;
+    size_t count;
+    if (strcmp(r->options->resume, "auto") == 0)
+        return BN_OK;
+    BN_TRY(bn_checkpoint_list(r->folder.path, &steps, &count));
+    bn_status status = BN_OK;
+    if (count > 0 && steps[0] > step)
+        status = bn_error(BN_USAGE,
+                          "%s: is of step %lld, but %s already has a checkpoint of step %lld: "
+                          "give another --output-dir, or remove the newer ones",
+                          r->from_path, (long long)step, r->folder.path, (long long)steps[0]);
+    free(steps);
+    return status;
+}
+
+/* Lists what has changed since the checkpoint; an architecture key is an error,
+ * found before memory is taken. */
+static bn_status compare_configs(run *r)
+{
+    bn_config saved;
+    bn_config_diff diff = {0};
+    bn_status status = BN_OK;
+    BN_TRY(bn_config_parse(bn_checkpoint_state(r->from)->config_json,
+                           "the checkpoint's configuration", &saved));
+    BN_TRY_OUT(bn_config_check_resume(&saved, r->config));
+    BN_TRY_OUT(bn_config_compare(&saved, r->config, &diff));
+    for (int64_t i = 0; i < diff.count; i++)
+        if (diff.items[i].role & BN_CFG_SCHEDULE)
+            note(r, bn_format("changed since the checkpoint: %s: %s -> %s", diff.items[i].key,
+                              diff.items[i].a, diff.items[i].b));
+out:
+    bn_config_diff_clear(&diff);
+    bn_config_clear(&saved);
+    return status;
+}
+
+static bn_status open_checkpoint(run *r)
+{
+    if (!r->options->resume)
+        return BN_OK;
+    BN_TRY(find_checkpoint(r));
+    if (!r->from_path)
+        return BN_OK;
+    BN_TRY(bn_checkpoint_open(r->from_path, &r->from));
+    const int64_t step = bn_checkpoint_state(r->from)->step;
+    BN_TRY(refuse_older(r, step));
+    note(r, bn_format("going on from %s (step %lld)", r->from_path, (long long)step));
+    return compare_configs(r);
+}
+
+static bn_status mark_if_there(run *r, bn_checkpoint_mark mark, int64_t step, bool *there)
+{
+    char *path = step >= 0 ? bn_checkpoint_path(r->folder.path, step) : NULL;
+    *there = path && bn_fs_exists(path);
+    free(path);
+    return *there ? bn_checkpoint_set_mark(r->folder.path, mark, step) : BN_OK;
+}
+
+static bn_status restore(run *r)
+{
+    const bn_train_progress *p = &r->trainer->progress;
+    bool data_restarted, there;
+    bn_status status = bn_trainer_restore(r->trainer, r->from, &data_restarted);
+    if (status != BN_OK)
+        return bn_error_in(status, r->from_path);
+    if (data_restarted && !r->options->one_batch)
+        note(r, bn_format("the order of the training text starts anew"));
+    r->elapsed_before = p->elapsed_s;
+    char *own = bn_checkpoint_path(r->folder.path, p->step);
+    const bool is_own = own && strcmp(own, r->from_path) == 0;
+    free(own);
+    if (!is_own)
+        return BN_OK;
+    /* A run killed between saving and marking left the marks behind. */
+    r->saved_step = p->step;
+    BN_TRY(mark_if_there(r, BN_MARK_LATEST, p->step, &there));
+    return mark_if_there(r, BN_MARK_BEST, p->best_step, &there);
+}
+
+static bn_status open_metrics(run *r)
+{
+    uint64_t keep = r->from ? bn_checkpoint_state(r->from)->metrics_bytes : 0;
+    char *path = bn_run_folder_file(&r->folder, "metrics.jsonl");
+    bn_status status = path ? bn_metrics_open(path, keep, &r->metrics) : BN_FAIL;
+    free(path);
+    return status;
+}
+
+static bn_status start(run *r, bn_backend *backend)
+{
+    const bn_run_options *options = r->options;
+    const bn_folder_mode mode = options->resume      ? BN_FOLDER_RESUME
+                                : options->overwrite ? BN_FOLDER_OVERWRITE
+                                                     : BN_FOLDER_NEW;
+    char *config = NULL;
+    r->started = bn_seconds();
+    r->start_rss = bn_resident_bytes();
+    BN_TRY(bn_train_data_open(r->config, &r->data));
+    BN_TRY(bn_run_folder_open(r->config->output_dir, mode, &r->folder));
+    BN_TRY(open_checkpoint(r));
+    BN_TRY(bn_trainer_new(r->config, &r->data, backend, options->one_batch, &r->trainer));
+    if (r->from)
+        BN_TRY(restore(r));
+    BN_TRY(bn_config_dump(r->config, &config));
+    bn_status status = bn_run_folder_write(&r->folder, "config.json", config);
+    free(config);
+    BN_TRY(status);
+    BN_TRY(open_metrics(r));
+    bn_checkpoint_close(r->from);
+    r->from = NULL;
+    r->line_training_s = r->trainer->progress.training_s;
+    r->line_tokens = r->trainer->progress.tokens_seen;
+    return BN_OK;
+}
+
+/* ---- saving ------------------------------------------------------------- */
+
+static bn_status save(run *r)
+{
+    bn_train_progress *p = &r->trainer->progress;
+    const char *dir = r->folder.path;
+    if (r->saved_step == p->step)
+        return BN_OK;
+    char *path = bn_checkpoint_path(dir, p->step);
+    if (!path)
+        return BN_FAIL;
+    p->elapsed_s = elapsed(r);
+    bn_status status = bn_trainer_save(r->trainer, path, bn_metrics_bytes(r->metrics));
+    free(path);
+    BN_TRY(status);
+    r->saved_step = p->step;
+    BN_TRY(bn_checkpoint_set_mark(dir, BN_MARK_LATEST, p->step));
+    if (p->best_step == p->step)
+        BN_TRY(bn_checkpoint_set_mark(dir, BN_MARK_BEST, p->step));
+    return bn_checkpoint_prune(dir, (int)r->config->training.save_total_limit, p->step);
+}
+
+/* ---- one step's aftermath ----------------------------------------------- */
+
+static bn_status evaluate(run *r)
+{
+    bn_train_progress *p = &r->trainer->progress;
+    BN_TRY(bn_trainer_evaluate(r->trainer, &r->evaluation));
+    BN_TRY(bn_telemetry_measure(&r->trainer->telemetry));
+    if (!isfinite(r->evaluation.loss))
+        return bn_error(BN_FAIL, "step %lld: validation loss is %g", (long long)p->step,
+                        r->evaluation.loss);
+    r->evaluated = true;
+    if (r->evaluation.loss < p->best_val_loss) {
+        p->best_val_loss = r->evaluation.loss;
+        p->best_step = p->step;
+        p->evals_since_best = 0;
+    } else {
+        p->evals_since_best++;
+    }
+    return BN_OK;
+}
+
+static bn_status write_line(run *r)
+{
+    bn_train_progress *p = &r->trainer->progress;
+    const double seconds = p->training_s - r->line_training_s;
+    p->last_loss = p->loss_sum / (double)p->loss_count;
+    bn_metrics_record record = {
+        .step = p->step,
+        .tokens_seen = p->tokens_seen,
+        .loss = p->last_loss,
+        .lr = r->last.lr,
+        .grad_norm = r->last.grad_norm,
+        .tokens_per_second = (double)(p->tokens_seen - r->line_tokens) / seconds,
+        .elapsed_s = elapsed(r),
+        .evaluated = r->evaluated,
+    };
+    if (r->evaluated) {
+        record.val_loss = r->evaluation.loss;
+        record.val_ppl = r->evaluation.perplexity;
+        record.layers = r->trainer->telemetry.stats;
+        record.layer_count = r->trainer->telemetry.count;
+    }
+    p->loss_sum = 0.0;
+    p->loss_count = 0;
+    r->line_training_s = p->training_s;
+    r->line_tokens = p->tokens_seen;
+    BN_TRY(bn_metrics_write(r->metrics, &record));
+    if (r->options->observer.record)
+        r->options->observer.record(r->options->observer.arg, &record);
+    return BN_OK;
+}
+
+static bool every(int64_t interval, int64_t step)
+{
+    return interval > 0 && step % interval == 0;
+}
+
+static bool stopped_early(const run *r)
+{
+    const int64_t patience = r->config->training.early_stop_patience;
+    return patience > 0 && r->trainer->progress.evals_since_best >= patience;
+}
+
+static bool at_end(const run *r)
+{
+    return r->trainer->progress.step >= r->config->training.max_steps || stopped_early(r);
+}
+
+static bn_status after_step(run *r)
+{
+    const int64_t step = r->trainer->progress.step;
+    const bool last = step >= r->config->training.max_steps;
+    const bool can_evaluate = bn_trainer_can_evaluate(r->trainer);
+    if (r->options->observer.step)
+        r->options->observer.step(r->options->observer.arg, r->trainer, &r->last);
+    if (can_evaluate && (last || every(r->config->training.eval_interval, step)))
+        BN_TRY(evaluate(r));
+    if (r->evaluated || last || step == 1 || every(r->config->training.log_interval, step))
+        BN_TRY(write_line(r));
+    const bool best = r->evaluated && r->trainer->progress.best_step == step;
+    if (best || at_end(r) || every(r->config->training.save_interval, step))
+        BN_TRY(save(r));
+    return BN_OK;
+}
+
+/* Adds what the user can fall back on to the message of a failed step. */
+static bn_status name_last_good(const run *r, bn_status status)
+{
+    if (status != BN_FAIL && status != BN_IO)
+        return status;
+    char *text = bn_strdup(bn_error_text());
+    char *path = r->saved_step >= 0 ? bn_checkpoint_path(r->folder.path, r->saved_step) : NULL;
+    bn_error(status, "%s; %s%s", text ? text : "a step failed",
+             path ? "last good checkpoint: " : "no checkpoint has been saved", path ? path : "");
+    free(path);
+    free(text);
+    return status;
+}
+
+static bn_status interrupted(run *r)
+{
+    BN_TRY(save(r));
+    return bn_error(BN_INTERRUPTED,
+                    "stopped after step %lld, checkpoint saved in %s: --resume auto goes on",
+                    (long long)r->trainer->progress.step, r->folder.path);
+}
+
+static bool wants_stop(const run *r)
+{
+    const bn_run_options *options = r->options;
+    return (options->interrupted && options->interrupted()) ||
+           (options->stop_after > 0 && r->trainer->progress.step >= options->stop_after);
+}
+
+static bn_status loop(run *r)
+{
+    while (!at_end(r)) {
+        if (wants_stop(r))
+            return interrupted(r);
+        r->evaluated = false;
+        bn_status status = bn_trainer_step(r->trainer, &r->last);
+        if (status == BN_OK)
+            status = after_step(r);
+        if (status != BN_OK)
+            return name_last_good(r, status);
+    }
+    if (stopped_early(r))
+        note(r, bn_format("stopped early at step %lld: no better validation loss since step %lld",
+                          (long long)r->trainer->progress.step,
+                          (long long)r->trainer->progress.best_step));
+    return BN_OK;
+}
+
+/* ---- ending ------------------------------------------------------------- */
+
+/* null where there is no such number. */
+static void optional(bn_json *json, const char *key, bool known, double value)
+{
+    if (known)
+        bn_json_double(json, key, value);
+    else
+        bn_json_null(json, key);
+}
+
+static bn_status summarize(run *r, char **out)
+{
+    bn_trainer *t = r->trainer;
+    const bn_train_progress *p = &t->progress;
+    const bool evaluated = bn_trainer_can_evaluate(t);
+    if (evaluated && !r->evaluated) /* resumed when all was done */
+        BN_TRY(bn_trainer_evaluate(t, &r->evaluation));
+    const int64_t step = p->best_step >= 0 ? p->best_step : p->step;
+    char *path = bn_checkpoint_path(r->folder.path, step);
+    if (!path)
+        return BN_FAIL;
+    const bn_evaluation *e = &r->evaluation;
+    bn_json json = {.indent = 2};
+    bn_json_object(&json, NULL);
+    bn_json_int(&json, "steps", p->step);
+    bn_json_double(&json, "train_loss", p->last_loss);
+    optional(&json, "val_loss", evaluated, e->loss);
+    optional(&json, "bits_per_byte", evaluated, e->bits_per_byte);
+    optional(&json, "best_val_loss", p->best_step >= 0, p->best_val_loss);
+    bn_json_int(&json, "best_step", p->best_step);
+    bn_json_double(&json, "tokens_per_second", (double)p->tokens_seen / p->training_s);
+    bn_json_int(&json, "tokens_seen", p->tokens_seen);
+    bn_json_double(&json, "elapsed_s", elapsed(r));
+    bn_json_int(&json, "start_rss_bytes", (int64_t)r->start_rss);
+    bn_json_int(&json, "peak_rss_bytes", (int64_t)bn_peak_resident_bytes());
+    bn_json_int(&json, "peak_device_bytes", (int64_t)bn_trainer_device_bytes(t));
+    bn_json_string(&json, "device", r->options->device ? r->options->device : t->backend->name);
+    bn_json_int(&json, "parameters", bn_param_set_numel(&t->model->params));
+    bn_json_string(&json, "checkpoint", path);
+    bn_json_object_end(&json);
+    free(path);
+    return bn_json_take(&json, out);
+}
+
+static bn_status finish(run *r, char **summary)
+{
+    char *text;
+    BN_TRY(save(r));
+    BN_TRY(summarize(r, &text));
+    bn_status status = bn_run_folder_write(&r->folder, "summary.json", text);
+    if (status == BN_OK)
+        *summary = text;
+    else
+        free(text);
+    return status;
+}
+
+static bn_status close_run(run *r)
+{
+    bn_status status = bn_metrics_close(r->metrics);
+    bn_checkpoint_close(r->from);
+    free(r->from_path);
+    bn_trainer_free(r->trainer);
+    bn_train_data_clear(&r->data);
+    bn_run_folder_close(&r->folder);
+    return status;
+}
+
+bn_status bn_run_train(const bn_config *config, bn_backend *backend, const bn_run_options *options,
+                       char **summary)
+{
+    bn_status status = BN_OK;
+    run r = {.config = config, .options = options, .saved_step = -1, .folder = {.lock = -1}};
+    *summary = NULL;
+    BN_TRY_OUT(start(&r, backend));
+    BN_TRY_OUT(loop(&r));
+    BN_TRY_OUT(finish(&r, summary));
+out:
+    if (status != BN_OK) {
+        bn_status ignored = close_run(&r);
+        (void)ignored; /* the first error is the one to report */
+        return status;
+    }
+    status = close_run(&r);
+    if (status != BN_OK) {
+        free(*summary);
+        *summary = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,39 @@
+/* run.h - a run: from a configuration to a finished output folder.
+ *
+ * Opens data and folder, starts or resumes, makes steps, writes metrics lines,
+ * evaluates, saves, stops on time. Says what happens through an observer;
+ * prints nothing itself. What ends up in the folder: README, "Output folder".
+ */
+#ifndef BN_TRAIN_RUN_H
+#define BN_TRAIN_RUN_H
+
+#include "train/metrics.h"
+#include "train/trainer.h"
+
+/* All may be NULL. Called between steps, from the caller's thread. */
+typedef struct bn_run_observer {
+    void *arg;
+    void (*note)(void *arg, const char *text); /* one line, without newline */
+    void (*step)(void *arg, const bn_trainer *trainer, const bn_step_result *result);
+    void (*record)(void *arg, const bn_metrics_record *record);
+} bn_run_observer;
+
+typedef struct bn_run_options {
+    const char *resume; /* NULL, "auto", a checkpoint or a folder of them */
+    bool overwrite;
+    bool one_batch;           /* train on the first batch only, without evaluation */
+    int64_t stop_after;       /* save and stop after this step, as if interrupted; 0: never */
+    const char *device;       /* for the summary; NULL: the backend's name */
+    int (*interrupted)(void); /* non-zero: finish the step, save, stop; may be NULL */
+    bn_run_observer observer;
+} bn_run_options;
+
+/* Runs config to its end. *summary gets the text of summary.json (the caller
+ * frees; NULL unless BN_OK). BN_INTERRUPTED: stopped early, checkpoint saved
+ * and named in the message. BN_FAIL: loss or gradient not finite, naming step
+ * and last good checkpoint. BN_USAGE: the folder is refused. Else what
+ * trainer.h, checkpoint_io.h and run_folder.h return. */
+bn_status bn_run_train(const bn_config *config, bn_backend *backend, const bn_run_options *options,
+                       char **summary) BN_MUST_CHECK;
+
+#endif

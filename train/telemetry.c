@@ -1,0 +1,140 @@
+#include "train/telemetry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "quant/analysis.h"
+
+/* The layer's weight is quantized in training. */
+static bool is_ternary(const bn_linear_layer *layer)
+{
+    return layer->is_bit && layer->quant.ternary_weights && layer->weight;
+}
+
+size_t bn_telemetry_code_bytes(const bn_model *model)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < model->n_linears; i++)
+        if (is_ternary(model->linears[i]))
+            bytes += bn_tensor_bytes(&model->linears[i]->codes);
+    return bytes;
+}
+
+static size_t scales_offset(const bn_linear_layer *layer)
+{
+    return bn_align_up(bn_tensor_bytes(&layer->codes), BN_ALIGN);
+}
+
+size_t bn_telemetry_device_bytes(const bn_model *model)
+{
+    size_t most = 0;
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_linear_layer *layer = model->linears[i];
+        if (!is_ternary(layer))
+            continue;
+        size_t bytes = scales_offset(layer) + bn_tensor_bytes(&layer->scale);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+static bn_status alloc_host(bn_telemetry *t)
+{
+    size_t layer_codes = 1, layer_scales = 1;
+    for (int i = 0; i < t->model->n_linears; i++) {
+        const bn_linear_layer *layer = t->model->linears[i];
+        if (!is_ternary(layer))
+            continue;
+        size_t codes = bn_tensor_bytes(&layer->codes);
+        size_t scales = (size_t)bn_tensor_numel(&layer->scale);
+        layer_codes = codes > layer_codes ? codes : layer_codes;
+        layer_scales = scales > layer_scales ? scales : layer_scales;
+        t->count++;
+    }
+    t->code_bytes = bn_telemetry_code_bytes(t->model);
+    t->stats = calloc((size_t)t->count + 1, sizeof *t->stats);
+    t->scales = calloc((size_t)t->count + 1, sizeof *t->scales);
+    t->codes = calloc(t->code_bytes + 1, 1);
+    t->fresh_codes = calloc(layer_codes, 1);
+    t->fresh_scales = calloc(layer_scales, sizeof *t->fresh_scales);
+    if (!t->stats || !t->scales || !t->codes || !t->fresh_codes || !t->fresh_scales)
+        return bn_error_nomem("the telemetry of ternary codes", t->code_bytes + layer_codes);
+    return BN_OK;
+}
+
+bn_status bn_telemetry_init(bn_telemetry *out, const bn_model *model)
+{
+    bn_status status = BN_OK;
+    *out = (bn_telemetry){.model = model};
+    BN_TRY_OUT(alloc_host(out));
+    if (out->count)
+        BN_TRY_OUT(
+            model->backend->alloc(model->backend, bn_telemetry_device_bytes(model), &out->device));
+out:
+    if (status != BN_OK)
+        bn_telemetry_clear(out);
+    return status;
+}
+
+void bn_telemetry_clear(bn_telemetry *t)
+{
+    if (t->model)
+        t->model->backend->release(t->model->backend, &t->device);
+    free(t->stats);
+    free(t->scales);
+    free(t->codes);
+    free(t->fresh_codes);
+    free(t->fresh_scales);
+    *t = (bn_telemetry){0};
+}
+
+static bn_status quantize(bn_telemetry *t, const bn_linear_layer *layer)
+{
+    bn_backend *be = t->model->backend;
+    const bn_op_params params = {.weight = {layer->quant.group_size}};
+    bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
+    call.in[0] = layer->weight->value;
+    call.out[0] = bn_tensor_at(layer->codes, &t->device, 0);
+    call.out[1] = bn_tensor_at(layer->scale, &t->device, scales_offset(layer));
+    BN_TRY(bn_backend_forward(be, &call));
+    BN_TRY(be->download(be, &call.out[0], t->fresh_codes));
+    return bn_backend_get_f32(be, &call.out[1], t->fresh_scales, bn_tensor_numel(&call.out[1]));
+}
+
+static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, uint8_t *baseline)
+{
+    const int64_t n_scales = bn_tensor_numel(&layer->scale);
+    const double weights = (double)layer->out * (double)layer->in;
+    bn_code_stats codes;
+    bn_code_stats_of(t->fresh_codes, layer->out, layer->in, &codes);
+    double mean = 0.0;
+    for (int64_t i = 0; i < n_scales; i++)
+        mean += (double)t->fresh_scales[i];
+    mean /= (double)n_scales;
+    const double before = t->scales[index];
+    t->stats[index] = (bn_layer_stats){
+        .name = layer->name,
+        .zero_share = (double)codes.count[1] / weights,
+        .flip_rate = (double)bn_t2_flips(t->fresh_codes, baseline, layer->out, layer->in) / weights,
+        .entropy_bits = codes.entropy_bits,
+        .scale_drift = before > 0.0 ? mean / before - 1.0 : 0.0,
+    };
+    t->scales[index] = mean;
+    memcpy(baseline, t->fresh_codes, bn_tensor_bytes(&layer->codes));
+}
+
+bn_status bn_telemetry_measure(bn_telemetry *t)
+{
+    uint8_t *baseline = t->codes;
+    int index = 0;
+    for (int i = 0; i < t->model->n_linears; i++) {
+        const bn_linear_layer *layer = t->model->linears[i];
+        if (!is_ternary(layer))
+            continue;
+        BN_TRY(quantize(t, layer));
+        compare(t, layer, index++, baseline);
+        baseline += bn_tensor_bytes(&layer->codes);
+    }
+    return BN_OK;
+}

@@ -1,0 +1,31 @@
+#include "train/train_data.h"
+
+bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
+{
+    bn_status status = BN_OK;
+    *out = (bn_train_data){0};
+    BN_TRY_OUT(bn_tokenizer_new(bn_config_word("data.tokenizer", config->data.tokenizer),
+                                &out->tokenizer));
+    BN_TRY_OUT(bn_corpus_open(config->data.train, out->tokenizer, &out->train_corpus));
+    if (config->data.validation) {
+        BN_TRY_OUT(
+            bn_corpus_open(config->data.validation, out->tokenizer, &out->validation_corpus));
+        out->train = bn_corpus_all(out->train_corpus);
+        out->validation = bn_corpus_all(out->validation_corpus);
+    } else {
+        BN_TRY_OUT(bn_corpus_split(out->train_corpus, config->data.validation_fraction, &out->train,
+                                   &out->validation));
+    }
+out:
+    if (status != BN_OK)
+        bn_train_data_clear(out);
+    return status;
+}
+
+void bn_train_data_clear(bn_train_data *data)
+{
+    bn_corpus_free(data->train_corpus);
+    bn_corpus_free(data->validation_corpus);
+    bn_tokenizer_free(data->tokenizer);
+    *data = (bn_train_data){0};
+}

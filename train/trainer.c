@@ -1,0 +1,190 @@
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "base/timer.h"
+#include "train/memory.h"
+
+int64_t bn_tokens_per_step(const bn_config *config)
+{
+    return config->training.batch_size * config->training.seq_len *
+           config->training.gradient_accumulation_steps;
+}
+
+static bn_status alloc_tokens(bn_trainer *t)
+{
+    const int64_t batch = t->config->training.batch_size, length = t->config->training.seq_len;
+    t->ids = t->labels = bn_tensor_2d(BN_I32, batch, length);
+    BN_TRY(bn_tensor_check(&t->ids, "a batch (training.batch_size x training.seq_len)"));
+    const size_t bytes = bn_tensor_bytes(&t->ids), stride = bn_align_up(bytes, BN_ALIGN);
+    BN_TRY(t->backend->alloc(t->backend, 2 * stride, &t->tokens));
+    t->ids = bn_tensor_at(t->ids, &t->tokens, 0);
+    t->labels = bn_tensor_at(t->labels, &t->tokens, stride);
+    t->host_ids = malloc(bytes);
+    t->host_labels = malloc(bytes);
+    if (!t->host_ids || !t->host_labels)
+        return bn_error_nomem("a batch of tokens", 2 * bytes);
+    return BN_OK;
+}
+
+static bn_status build(bn_trainer *t)
+{
+    bn_backend *be = t->backend;
+    const uint64_t seed = (uint64_t)t->config->training.seed;
+    BN_TRY(bn_batcher_init(&t->batcher, t->data->train, t->config->training.seq_len, seed));
+    BN_TRY(bn_model_create(t->config, bn_tokenizer_vocab_size(t->data->tokenizer), be,
+                           BN_MODEL_FLOAT, &t->model));
+    BN_TRY(bn_model_alloc(t->model, true));
+    BN_TRY(bn_model_init(t->model, seed));
+    BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, &t->model->params, &t->model->values,
+                             &t->model->grads));
+    BN_TRY(alloc_tokens(t));
+    BN_TRY(bn_train_graphs_record(t->model, &t->ids, &t->labels, &t->graphs));
+    BN_TRY(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena));
+    BN_TRY(bn_train_graphs_bind(&t->graphs, &t->arena));
+    BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
+    return bn_telemetry_measure(&t->telemetry);
+}
+
+bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_backend *backend,
+                         bool one_batch, bn_trainer **out)
+{
+    *out = NULL;
+    if (config->model.kind != BN_KIND_TRANSFORMER)
+        return bn_error(BN_BAD_CONFIG,
+                        "model.kind is \"%s\": only \"transformer\" can be trained on text",
+                        bn_config_word("model.kind", config->model.kind));
+    bn_trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return bn_error_nomem("the trainer", sizeof *t);
+    t->config = config;
+    t->data = data;
+    t->backend = backend;
+    t->schedule = bn_schedule_of(config);
+    t->one_batch = one_batch;
+    t->progress = (bn_train_progress){.best_val_loss = INFINITY, .best_step = -1, .last_loss = NAN};
+    bn_status status = build(t);
+    if (status != BN_OK)
+        bn_trainer_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+void bn_trainer_free(bn_trainer *t)
+{
+    if (!t)
+        return;
+    bn_telemetry_clear(&t->telemetry);
+    bn_train_graphs_clear(&t->graphs);
+    bn_optimizer_clear(&t->optimizer);
+    t->backend->release(t->backend, &t->arena);
+    t->backend->release(t->backend, &t->tokens);
+    bn_model_free(t->model);
+    free(t->host_ids);
+    free(t->host_labels);
+    free(t);
+}
+
+static bn_status upload_batch(bn_trainer *t)
+{
+    BN_TRY(t->backend->upload(t->backend, &t->ids, t->host_ids));
+    return t->backend->upload(t->backend, &t->labels, t->host_labels);
+}
+
+static bn_status next_batch(bn_trainer *t)
+{
+    if (!(t->one_batch && t->have_batch))
+        bn_batcher_next(&t->batcher, t->config->training.batch_size, t->host_ids, t->host_labels);
+    t->have_batch = true;
+    return upload_batch(t);
+}
+
+/* Forward and backward of one micro-batch. Its mean loss enters the step's mean
+ * with weight 1/count: every window of a training batch is full. */
+static bn_status micro_step(bn_trainer *t, int64_t micro, int64_t count, double *loss)
+{
+    const bn_run run = {.seed = (uint64_t)t->config->training.seed,
+                        .step = (uint64_t)(t->progress.step * count + micro)};
+    double value;
+    BN_TRY(next_batch(t));
+    BN_TRY(bn_tape_forward(t->graphs.train, &run));
+    BN_TRY(bn_tape_backward(t->graphs.train, &run, 1.0 / (double)count));
+    if (micro + 1 == count)
+        return BN_OK; /* the caller reads the last loss, after the update is queued */
+    BN_TRY(bn_backend_get_scalar(t->backend, bn_tape_tensor(t->graphs.train, t->graphs.train_loss),
+                                 &value));
+    *loss += value;
+    return BN_OK;
+}
+
+bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
+{
+    const double start = bn_seconds();
+    const int64_t count = t->config->training.gradient_accumulation_steps;
+    const int64_t step = t->progress.step;
+    double sum = 0.0, last;
+    *result = (bn_step_result){.lr = bn_schedule_lr(&t->schedule, step)};
+    BN_TRY(bn_optimizer_zero_grad(&t->optimizer));
+    for (int64_t micro = 0; micro < count; micro++)
+        BN_TRY(micro_step(t, micro, count, &sum));
+    BN_TRY(
+        bn_optimizer_step(&t->optimizer, result->lr, bn_schedule_weight_decay(&t->schedule, step)));
+    BN_TRY(bn_backend_get_scalar(t->backend, bn_tape_tensor(t->graphs.train, t->graphs.train_loss),
+                                 &last));
+    BN_TRY(bn_optimizer_norm(&t->optimizer, &result->grad_norm));
+    result->loss = (sum + last) / (double)count;
+    if (!isfinite(result->loss) || !isfinite(result->grad_norm))
+        return bn_error(BN_FAIL, "step %lld: loss is %g, gradient norm is %g",
+                        (long long)(step + 1), result->loss, result->grad_norm);
+    t->progress.step++;
+    t->progress.tokens_seen += bn_tokens_per_step(t->config);
+    t->progress.loss_sum += result->loss;
+    t->progress.loss_count++;
+    t->progress.training_s += bn_seconds() - start;
+    return BN_OK;
+}
+
+bool bn_trainer_can_evaluate(const bn_trainer *t)
+{
+    return t->data->validation.count > 0 && !t->one_batch;
+}
+
+bn_status bn_trainer_evaluate(bn_trainer *t, bn_evaluation *out)
+{
+    bn_eval_batches batches;
+    bn_eval_count count;
+    double nats = 0.0;
+    *out = (bn_evaluation){0};
+    BN_TRY(bn_eval_batches_init(&batches, t->data->validation, t->data->tokenizer,
+                                t->config->training.seq_len, t->config->training.batch_size,
+                                t->config->training.eval_batches));
+    while (bn_eval_batches_next(&batches, t->host_ids, t->host_labels, &count)) {
+        double loss;
+        BN_TRY(upload_batch(t));
+        BN_TRY(bn_tape_forward(t->graphs.evaluate, NULL));
+        BN_TRY(bn_backend_get_scalar(
+            t->backend, bn_tape_tensor(t->graphs.evaluate, t->graphs.evaluate_loss), &loss));
+        nats += loss * (double)count.labels;
+        out->labels += count.labels;
+        out->bytes += count.bytes;
+    }
+    out->loss = nats / (double)out->labels;
+    out->perplexity = exp(out->loss);
+    out->bits_per_byte = nats / log(2.0) / (double)out->bytes;
+    return BN_OK;
+}
+
+size_t bn_trainer_device_bytes(const bn_trainer *t)
+{
+    const bn_buffer *buffers[] = {
+        &t->model->values, &t->model->grads, &t->model->tables, &t->optimizer.m,
+        &t->optimizer.v,   &t->arena,        &t->tokens,        &t->telemetry.device,
+    };
+    size_t bytes = t->optimizer.norm_memory.bytes;
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        bytes += bn_touched_bytes(buffers[i]);
+    return bytes;
+}

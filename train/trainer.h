@@ -1,0 +1,92 @@
+/* trainer.h - a model in training: one object, one step at a time.
+ *
+ * A trainer holds everything that a step changes (parameters, moments, place in
+ * the data, counters) and everything a step needs (graphs and their arena,
+ * token buffers). It knows nothing of files: checkpoint_io.h saves and restores
+ * it, run.h makes steps until a run is over.
+ *
+ * After the first step a step allocates nothing. All sequences, masks and
+ * initial weights come from config->training.seed; the state after N steps is
+ * the same on one device for any number of threads, and whether or not the run
+ * was interrupted. Not thread-safe.
+ */
+#ifndef BN_TRAIN_TRAINER_H
+#define BN_TRAIN_TRAINER_H
+
+#include "train/graphs.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+#include "train/telemetry.h"
+#include "train/train_data.h"
+
+/* What a run has seen and reached so far; all of it goes into checkpoints. */
+typedef struct bn_train_progress {
+    int64_t step;             /* optimizer steps done */
+    int64_t tokens_seen;      /* tokens trained on */
+    double best_val_loss;     /* +infinity before the first evaluation */
+    int64_t best_step;        /* -1 before the first evaluation */
+    int64_t evals_since_best; /* evaluations in a row without a better loss */
+    double loss_sum;          /* of the steps since the last metrics line */
+    int64_t loss_count;
+    double last_loss;  /* mean training loss of the last metrics line; NaN before */
+    double elapsed_s;  /* wall clock, over all sittings */
+    double training_s; /* the part of it spent in steps */
+} bn_train_progress;
+
+typedef struct bn_trainer {
+    const bn_config *config;   /* borrowed */
+    const bn_train_data *data; /* borrowed */
+    bn_backend *backend;       /* borrowed */
+    bn_model *model;
+    bn_optimizer optimizer;
+    bn_schedule schedule;
+    bn_telemetry telemetry;
+    bn_train_graphs graphs;
+    bn_buffer arena, tokens;
+    bn_tensor ids, labels; /* i32 [batch_size, seq_len] */
+    int32_t *host_ids, *host_labels;
+    bn_batcher batcher;
+    bool one_batch;  /* every step trains on the first batch */
+    bool have_batch; /* the first batch has been drawn */
+    bn_train_progress progress;
+} bn_trainer;
+
+/* One step's figures. */
+typedef struct bn_step_result {
+    double loss;      /* mean over the step's micro-batches, nats per token */
+    double grad_norm; /* before clipping */
+    double lr;
+} bn_step_result;
+
+/* Random weights, step 0. `one_batch`: for overfitting a single batch. The
+ * trainer borrows its arguments. On failure *out is NULL. */
+bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_backend *backend,
+                         bool one_batch, bn_trainer **out) BN_MUST_CHECK;
+void bn_trainer_free(bn_trainer *trainer); /* NULL is fine */
+
+/* One optimizer step: gradient_accumulation_steps micro-batches, norm, clipped
+ * update. BN_FAIL naming the step when loss or norm is not finite; the weights
+ * are spoilt then. */
+bn_status bn_trainer_step(bn_trainer *trainer, bn_step_result *result) BN_MUST_CHECK;
+
+typedef struct bn_evaluation {
+    double loss; /* nats per token, over all labels */
+    double perplexity;
+    double bits_per_byte;
+    int64_t labels, bytes;
+} bn_evaluation;
+
+/* Held-out text exists. */
+bool bn_trainer_can_evaluate(const bn_trainer *trainer);
+
+/* Loss over the held-out text (or eval_batches batches of it). */
+bn_status bn_trainer_evaluate(bn_trainer *trainer, bn_evaluation *out) BN_MUST_CHECK;
+
+/* Tokens of one optimizer step. */
+int64_t bn_tokens_per_step(const bn_config *config);
+
+/* Device memory in use, as far as it can be told from outside: for memory the
+ * host can reach the pages that have been touched, else what was asked for. */
+size_t bn_trainer_device_bytes(const bn_trainer *trainer);
+
+#endif
