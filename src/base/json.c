@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/json_syntax.h"
 
 /* Line and column of a byte, both from 1. */
 static void place_of(const char *text, size_t offset, size_t *line, size_t *column)
@@ -43,7 +44,7 @@ static bn_status unique_members(const char *name, const cJSON *object)
     return status;
 }
 
-/* cJSON bounds the nesting, and so this recursion. */
+/* The syntax check bounds the nesting, and so this recursion. */
 static bn_status check_values(const char *name, const cJSON *value)
 {
     if (cJSON_IsNumber(value) && !isfinite(value->valuedouble))
@@ -58,25 +59,17 @@ static bn_status check_values(const char *name, const cJSON *value)
 bn_status bn_json_parse(const char *name, const char *text, size_t size, cJSON **out)
 {
     *out = NULL;
-    const char *nul = memchr(text, '\0', size);
-    const char *end = NULL;
-    cJSON *value = cJSON_ParseWithLengthOpts(text, size, &end, 0);
-    size_t offset = end ? (size_t)(end - text) : 0;
-    const char *problem = "not valid JSON";
-    if (value) {
-        while (offset < size && strchr(" \t\r\n", text[offset]) && text[offset])
-            offset++;
-        problem = offset < size ? "text after the end of the JSON value" : NULL;
-    } else if (nul || offset >= size) {
-        offset = nul ? (size_t)(nul - text) : size;
-        problem = nul ? "a NUL byte in JSON text" : "JSON text ends too early";
-    }
+    size_t offset;
+    const char *problem = bn_json_syntax_error(text, size, &offset);
     if (problem) {
         size_t line, column;
         place_of(text, offset, &line, &column);
-        cJSON_Delete(value);
         return bn_error(BN_BAD_DATA, "%s:%zu:%zu: %s", name, line, column, problem);
     }
+    cJSON *value = cJSON_ParseWithLength(text, size);
+    if (!value) /* text that is JSON fails only for these */
+        return bn_error(BN_BAD_DATA, "%s: a \\u escape that is no character, or out of memory",
+                        name);
     bn_status status = check_values(name, value);
     if (status != BN_OK)
         cJSON_Delete(value);

@@ -1,7 +1,8 @@
 /* json.h - strict reading on top of cJSON, and a small writer.
  *
- * Reading rejects what cJSON lets pass: text after the value, a key given
- * twice in one object, and says where (line:column) syntax breaks.
+ * Reading rejects all that is not JSON by RFC 8259 and says where (line:column)
+ * and why; it also rejects a key given twice in one object, numbers too large
+ * for a double, and nesting deeper than 500.
  * Writing prints doubles so that they read back bit for bit.
  */
 #ifndef BN_BASE_JSON_H

@@ -189,6 +189,9 @@ bn_status bn_row_set_default(bn_config *config, const bn_config_row *row)
 
 static bn_status bad_json(const bn_config_row *row, const char *where, const cJSON *value)
 {
+    char number[BN_NUMBER_TEXT];
+    if (cJSON_IsNumber(value)) /* cJSON prints rounded numbers */
+        return bad_value(row, where, bn_number_text(value->valuedouble, number));
     char *found = cJSON_PrintUnformatted(value);
     bn_status status = bad_value(row, where, found ? found : "?");
     cJSON_free(found);

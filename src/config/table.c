@@ -98,7 +98,8 @@ static const char *nearest_name(const char *section, const char *key)
             bn_nearest_offer(&here, bn_config_rows[i].key);
     }
     for (int i = 0; i < bn_config_section_count && !*section; i++)
-        bn_nearest_offer(&sections, bn_config_sections[i].name);
+        if (strcmp(bn_config_sections[i].name, key) != 0)
+            bn_nearest_offer(&sections, bn_config_sections[i].name);
     if (sections.best && (!here.best || sections.distance < here.distance))
         return sections.best;
     const char *best = here.best ? here.best : anywhere.best;
