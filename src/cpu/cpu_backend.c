@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpu/cpu_impl.h"
+#include "cpu/fast/fast.h"
 
 /* Sets of kernels from plain to best; `runs` NULL: on every CPU. */
 static const struct {
@@ -11,6 +12,11 @@ static const struct {
     bool (*runs)(void);
 } isa_table[] = {
     {"ref", NULL},
+    {"generic", NULL},
+#if defined(__x86_64__)
+    {"avx2", bn_cpu_runs_avx2},
+    {"avx512", bn_cpu_runs_avx512},
+#endif
 };
 
 enum { ISA_COUNT = sizeof isa_table / sizeof isa_table[0] };
@@ -145,6 +151,8 @@ bn_status bn_cpu_backend_new(const bn_cpu_options *options, bn_backend **out)
         return bn_error_nomem("cpu backend", sizeof *cpu);
     BN_TRY_OUT(choose_isa(options->isa ? options->isa : getenv("BITNET_CPU"), &cpu->isa));
     BN_TRY_OUT(bn_threads_new(options->threads, &cpu->threads));
+    if (strcmp(cpu->isa, "ref") != 0)
+        BN_TRY_OUT(bn_cpu_overlay_fast(&cpu->backend));
     *out = &cpu->backend;
 out:
     if (status != BN_OK)

@@ -7,8 +7,9 @@
 /* bn_backend.impl of every backend of this module. */
 typedef struct bn_cpu {
     bn_backend backend;
-    bn_threads *threads; /* NULL: single-threaded reference */
-    const char *isa;     /* a name of isa_table in cpu_backend.c */
+    bn_threads *threads;        /* NULL: single-threaded reference */
+    const char *isa;            /* a name of isa_table in cpu_backend.c */
+    const struct bn_fast *fast; /* its kernels (fast/fast_impl.h); NULL: reference only */
 } bn_cpu;
 
 static inline bn_cpu *bn_cpu_of(const bn_backend *backend)

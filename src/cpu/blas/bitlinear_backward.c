@@ -1,0 +1,119 @@
+/* BITLINEAR backward: float products with the codes turned back into numbers,
+ * dx = dy (q gamma), dw = dy^T (x_q step). The weight is turned back once per
+ * call; of the activations only a block of rows and columns at a time. */
+#include "cpu/blas/blas.h"
+
+#include "quant/pack.h"
+#include "quant/quantize.h"
+
+enum {
+    X_ROWS = 256, /* rows of activations turned back at once */
+    X_COLS = 64,  /* columns of dw in a chunk */
+};
+
+typedef struct back_job {
+    const bn_rowops *ops;
+    const bn_op_call *call;
+    int64_t R, O, I, group, groups;
+    bool one_step;
+    float *weight; /* scratch [O,I] */
+    float *x;      /* scratch [X_ROWS, X_COLS] of each worker */
+} back_job;
+
+static back_job job_of(const bn_backend *backend, const bn_op_call *c)
+{
+    back_job j = {.ops = bn_fast_ops(backend),
+                  .call = c,
+                  .R = bn_tensor_rows(&c->in[0]),
+                  .O = c->in[2].shape[0],
+                  .I = c->in[2].shape[1],
+                  .one_step = bn_tensor_numel(&c->in[1]) == 1};
+    j.group = bn_group_length(j.I, c->params->weight.group_size);
+    j.groups = bn_groups_per_row(j.I, c->params->weight.group_size);
+    return j;
+}
+
+static int64_t max_i64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* dx, dw and the bias gradient run one after the other: the largest counts. */
+size_t bn_blas_bitlinear_backward_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    back_job j = job_of(backend, c);
+    int64_t floats = max_i64(j.O * j.I, bn_fast_workers(backend) * X_ROWS * X_COLS);
+    if (bn_tensor_present(&c->in[4]))
+        floats = max_i64(floats, bn_fast_parts(j.R) * j.O);
+    return (size_t)floats * sizeof(float);
+}
+
+static void dequantize_weight(void *arg, int64_t o, int64_t end, int worker)
+{
+    (void)worker;
+    const back_job *j = arg;
+    const uint8_t *packed = bn_fast_data(&j->call->in[2]);
+    const float *scale = bn_fast_in(j->call, 3);
+    bool one = j->call->params->weight.group_size == BN_PER_TENSOR;
+    for (; o < end; o++)
+        j->ops->dequantize_row(j->I, j->group, packed + o * bn_t2_row_bytes(j->I),
+                               scale + (one ? 0 : o * j->groups), one ? 0 : 1,
+                               j->weight + o * j->I);
+}
+
+/* One range of columns of dw. */
+static void weight_gradient(void *arg, int64_t col, int64_t end, int worker)
+{
+    const back_job *j = arg;
+    const bn_op_call *c = j->call;
+    const int8_t *codes = bn_fast_data(&c->in[0]);
+    const float *step = bn_fast_in(c, 1), *dy = bn_fast_data(&c->dout);
+    float *x = j->x + worker * X_ROWS * X_COLS;
+    for (int64_t r0 = 0; r0 < j->R; r0 += X_ROWS) {
+        int64_t rows = bn_fast_min(X_ROWS, j->R - r0);
+        for (int64_t r = 0; r < rows; r++)
+            j->ops->dequantize_codes(end - col, codes + (r0 + r) * j->I + col,
+                                     step[j->one_step ? 0 : r0 + r], x + r * (end - col));
+        bn_gemm_run(&(bn_gemm){.M = j->O,
+                               .N = end - col,
+                               .K = rows,
+                               .a = dy + r0 * j->O,
+                               .ld_a = j->O,
+                               .transpose_a = true,
+                               .b = x,
+                               .ld_b = end - col,
+                               .c = bn_fast_din(c, 2) + col,
+                               .ld_c = j->I,
+                               .add = c->accumulate[2] || r0 > 0});
+    }
+}
+
+/* dy [R,O] -> dx [R,I], dw [O,I], dbias [O] */
+bn_status bn_blas_bitlinear_backward(bn_backend *backend, const bn_op_call *c)
+{
+    back_job j = job_of(backend, c);
+    const float *dy = bn_fast_data(&c->dout);
+    if (bn_tensor_present(&c->din[0])) {
+        j.weight = bn_fast_data(&c->scratch);
+        bn_fast_ranges(backend, j.O, bn_fast_chunk_rows(j.I), dequantize_weight, &j);
+        BN_TRY(bn_gemm_parallel(backend, &(bn_gemm){.M = j.R,
+                                                    .N = j.I,
+                                                    .K = j.O,
+                                                    .a = dy,
+                                                    .ld_a = j.O,
+                                                    .b = j.weight,
+                                                    .ld_b = j.I,
+                                                    .c = bn_fast_din(c, 0),
+                                                    .ld_c = j.I,
+                                                    .add = c->accumulate[0]}));
+    }
+    if (bn_tensor_present(&c->din[2])) {
+        BN_TRY(bn_gemm_check(&(bn_gemm){.M = j.O, .N = j.I, .K = j.R}));
+        j.x = bn_fast_data(&c->scratch);
+        bn_fast_ranges(backend, j.I, X_COLS, weight_gradient, &j);
+    }
+    if (bn_tensor_present(&c->din[4]))
+        bn_fast_column_sums(backend, j.R, j.O, dy, bn_fast_data(&c->scratch), bn_fast_din(c, 4),
+                            c->accumulate[4]);
+    return BN_OK;
+}

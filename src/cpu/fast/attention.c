@@ -1,0 +1,175 @@
+/* Attention: chunks of one head and one block of queries (forward), or of one
+ * key/value head of one sequence (backward), over threads. */
+#include "cpu/fast/fast_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { WORK_ALIGN = 32 }; /* floats */
+
+int64_t bn_attention_work(int64_t head_dim)
+{
+    return BN_ATTN_BLOCK * (2 * head_dim + BN_ATTN_BLOCK);
+}
+
+int64_t bn_attention_backward_work(int64_t head_dim, int64_t rows)
+{
+    return BN_ATTN_BLOCK * (2 * head_dim + 2 * BN_ATTN_BLOCK) + rows;
+}
+
+typedef struct attn_job {
+    const bn_rowops *ops;
+    const bn_op_call *call;
+    int64_t B, T, H, KV, hd;
+    const float *k, *v; /* [T, KV*hd] of each sequence, or the cache */
+    int64_t position;
+    float *work; /* of each worker */
+    int64_t work_floats;
+} attn_job;
+
+static int64_t aligned(int64_t floats)
+{
+    return bn_ceil_div(floats, WORK_ALIGN) * WORK_ALIGN;
+}
+
+static attn_job job_of(const bn_backend *backend, const bn_op_call *c)
+{
+    attn_job j = {.ops = bn_fast_ops(backend),
+                  .call = c,
+                  .B = c->in[0].shape[0],
+                  .T = c->in[0].shape[1],
+                  .H = c->params->attention.heads,
+                  .KV = c->params->attention.kv_heads};
+    j.hd = c->in[0].shape[2] / j.H;
+    j.work_floats = aligned(bn_attention_work(j.hd));
+    return j;
+}
+
+/* Head h of sequence b. */
+static bn_attn head_of(const attn_job *j, int64_t b, int64_t h)
+{
+    int64_t wide = b * j->T * j->H * j->hd + h * j->hd;
+    int64_t narrow = b * j->T * j->KV * j->hd + h / (j->H / j->KV) * j->hd;
+    return (bn_attn){
+        .q = bn_fast_in(j->call, 0) + wide,
+        .k = j->k + narrow,
+        .v = j->v + narrow,
+        .out = bn_fast_out(j->call, 0) + wide,
+        .ld_q = j->H * j->hd,
+        .ld_kv = j->KV * j->hd,
+        .head_dim = j->hd,
+        .rows = j->T,
+        .position = j->position,
+        .scale = (float)(1 / sqrt((double)j->hd)),
+    };
+}
+
+static void forward(void *arg, int64_t chunk, int worker)
+{
+    const attn_job *j = arg;
+    int64_t blocks = bn_ceil_div(j->T, BN_ATTN_BLOCK), bh = chunk / blocks;
+    int64_t row0 = (blocks - 1 - chunk % blocks) * BN_ATTN_BLOCK; /* the longest first */
+    bn_attn head = head_of(j, bh / j->H, bh % j->H);
+    if (bn_tensor_present(&j->call->out[1]))
+        head.lse = bn_fast_out(j->call, 1) + bh * j->T;
+    j->ops->attention(&head, row0, bn_fast_min(BN_ATTN_BLOCK, j->T - row0),
+                      j->work + worker * j->work_floats);
+}
+
+static void run_forward(bn_backend *backend, attn_job *j)
+{
+    j->work = bn_fast_data(&j->call->scratch);
+    bn_parallel_for(bn_cpu_of(backend)->threads, j->B * j->H * bn_ceil_div(j->T, BN_ATTN_BLOCK),
+                    forward, j);
+}
+
+/* Both attention ops. */
+size_t bn_fast_attention_forward_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    return (size_t)(job_of(backend, c).work_floats * bn_fast_workers(backend)) * sizeof(float);
+}
+
+/* q [B,T,H*hd], k, v [B,T,KV*hd] -> out [B,T,H*hd], log-sum-exp [B,H,T] */
+bn_status bn_fast_attention_forward(bn_backend *backend, const bn_op_call *c)
+{
+    attn_job j = job_of(backend, c);
+    j.k = bn_fast_in(c, 1);
+    j.v = bn_fast_in(c, 2);
+    run_forward(backend, &j);
+    return BN_OK;
+}
+
+/* q [1,T,H*hd], k, v [1,T,KV*hd], caches [P,KV*hd] -> out [1,T,H*hd] */
+bn_status bn_fast_kv_attention_forward(bn_backend *backend, const bn_op_call *c)
+{
+    attn_job j = job_of(backend, c);
+    int64_t P = c->in[3].shape[0], first = c->run->position, row = j.KV * j.hd;
+    if (first < 0 || first > P - j.T)
+        return bn_error(BN_FAIL, "kv_attention: positions %lld to %lld, the cache has %lld",
+                        (long long)first, (long long)(first + j.T - 1), (long long)P);
+    float *k_cache = bn_fast_data(&c->in[3]), *v_cache = bn_fast_data(&c->in[4]);
+    memcpy(k_cache + first * row, bn_fast_in(c, 1), (size_t)(j.T * row) * sizeof *k_cache);
+    memcpy(v_cache + first * row, bn_fast_in(c, 2), (size_t)(j.T * row) * sizeof *v_cache);
+    j.k = k_cache;
+    j.v = v_cache;
+    j.position = first;
+    run_forward(backend, &j);
+    return BN_OK;
+}
+
+/* Zeroes one head's columns where the gradient is to be stored. */
+static void clear_head(float *grad, int64_t rows, int64_t ld, int64_t head_dim, bool add)
+{
+    for (int64_t t = 0; grad && !add && t < rows; t++)
+        memset(grad + t * ld, 0, (size_t)head_dim * sizeof *grad);
+}
+
+static float *shifted(float *p, int64_t by)
+{
+    return p ? p + by : NULL;
+}
+
+static int64_t backward_floats(const attn_job *j)
+{
+    int64_t heads = j->H / j->KV, as_floats = bn_ceil_div((int64_t)sizeof(bn_attn), 4);
+    return aligned(heads * as_floats) + aligned(bn_attention_backward_work(j->hd, heads * j->T));
+}
+
+static void backward(void *arg, int64_t chunk, int worker)
+{
+    const attn_job *j = arg;
+    const bn_op_call *c = j->call;
+    int64_t b = chunk / j->KV, kv = chunk % j->KV, n = j->H / j->KV;
+    bn_attn *heads = (bn_attn *)(void *)(j->work + worker * j->work_floats);
+    float *work = (float *)heads + aligned(n * bn_ceil_div((int64_t)sizeof *heads, 4));
+    for (int64_t i = 0; i < n; i++) {
+        int64_t h = kv * n + i, wide = b * j->T * j->H * j->hd + h * j->hd;
+        heads[i] = head_of(j, b, h);
+        heads[i].lse = (float *)bn_fast_data(&c->out[1]) + (b * j->H + h) * j->T;
+        heads[i].dout = (const float *)bn_fast_data(&c->dout) + wide;
+        heads[i].dq = shifted(bn_fast_din(c, 0), wide);
+        heads[i].dk = shifted(bn_fast_din(c, 1), heads[i].k - j->k);
+        heads[i].dv = shifted(bn_fast_din(c, 2), heads[i].v - j->v);
+        clear_head(heads[i].dq, j->T, heads[i].ld_q, j->hd, c->accumulate[0]);
+    }
+    clear_head(heads[0].dk, j->T, heads[0].ld_kv, j->hd, c->accumulate[1]);
+    clear_head(heads[0].dv, j->T, heads[0].ld_kv, j->hd, c->accumulate[2]);
+    j->ops->attention_backward(heads, n, work);
+}
+
+size_t bn_fast_attention_backward_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    attn_job j = job_of(backend, c);
+    return (size_t)(backward_floats(&j) * bn_fast_workers(backend)) * sizeof(float);
+}
+
+bn_status bn_fast_attention_backward(bn_backend *backend, const bn_op_call *c)
+{
+    attn_job j = job_of(backend, c);
+    j.k = bn_fast_in(c, 1);
+    j.v = bn_fast_in(c, 2);
+    j.work = bn_fast_data(&c->scratch);
+    j.work_floats = backward_floats(&j);
+    bn_parallel_for(bn_cpu_of(backend)->threads, j.B * j.KV, backward, &j);
+    return BN_OK;
+}

@@ -1,0 +1,291 @@
+/* BitLinear forward: the integer product, in tiles over threads. */
+#include "cpu/fast/fast_impl.h"
+
+#include <string.h>
+
+#include "quant/pack.h"
+
+enum {
+    TILE_BLOCK_ROWS = 96, /* rows of x that meet a panel while it is in cache */
+    CHUNKS_WANTED = 16,   /* few rows are also split over panels */
+    FEW_CODES = 1 << 18,  /* weights of a few-rows chunk */
+    X_BLOCK = 128,        /* codes of a block of planes */
+    ALIGN = 64,
+};
+
+bn_ternary_job bn_ternary_job_of(const bn_int_product *shape)
+{
+    bn_ternary_job job = {.shape = *shape};
+    job.group = bn_group_length(shape->in, shape->group_size);
+    job.groups = bn_groups_per_row(shape->in, shape->group_size);
+    job.group_quads = bn_ceil_div(job.group, 4);
+    int64_t last = shape->in - (job.groups - 1) * job.group;
+    job.quads = (job.groups - 1) * job.group_quads + bn_ceil_div(last, 4);
+    job.panels = bn_ceil_div(shape->out, BN_PANEL_COLS);
+    job.panel_bytes = (size_t)(job.quads + job.groups) * 64;
+    return job;
+}
+
+/* Scratch of a call, and what the chunk functions need. */
+typedef struct product {
+    bn_ternary_job job;
+    const bn_ternary_kernels *kernels;
+    int64_t tiles; /* of tile_rows rows */
+    uint8_t *panels;
+    int32_t *sums;       /* [tiles * tile_rows, groups] */
+    int8_t *x_copy;      /* all rows where x does not fit, else the last tile */
+    int64_t panel_chunk; /* panels of a product chunk */
+    size_t bytes;
+} product;
+
+static size_t take(size_t *at, size_t bytes)
+{
+    size_t begin = *at;
+    *at += bn_align_up(bytes, ALIGN);
+    return begin;
+}
+
+/* Lays out `scratch` (NULL: only the size is wanted). */
+static product product_of(const bn_ternary_kernels *kernels, const bn_int_product *shape,
+                          uint8_t *scratch)
+{
+    product p = {.job = bn_ternary_job_of(shape), .kernels = kernels};
+    const bn_ternary_job *job = &p.job;
+    size_t at = 0, row = (size_t)job->quads * 4, panels = 0, sums, x;
+    int64_t rows = shape->rows;
+    if (bn_ternary_few_fits(job, kernels)) {
+        x = take(&at, (size_t)(rows * bn_ceil_div(shape->in, X_BLOCK) * X_BLOCK));
+    } else {
+        p.tiles = bn_ceil_div(rows, kernels->tile_rows);
+        panels = take(&at, (size_t)job->panels * job->panel_bytes);
+        x = take(&at, (size_t)((bn_ternary_x_fits(job) ? 1 : p.tiles) * kernels->tile_rows) * row);
+        rows = p.tiles * kernels->tile_rows;
+    }
+    sums = take(&at, (size_t)(rows * job->groups) * sizeof(int32_t));
+    p.bytes = at + ALIGN;
+    if (scratch) {
+        uint8_t *base = (uint8_t *)(((uintptr_t)scratch + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
+        p.panels = base + panels;
+        p.x_copy = (int8_t *)base + x;
+        p.sums = (int32_t *)(void *)(base + sums);
+    }
+    int64_t blocks = bn_ceil_div(shape->rows, TILE_BLOCK_ROWS);
+    p.panel_chunk = bn_ceil_div(job->panels, bn_ceil_div(CHUNKS_WANTED, blocks));
+    return p;
+}
+
+/* Row r of x with every group padded to whole quads; zeros past the last row. */
+static void copy_row(const bn_ternary_job *job, int64_t r, int8_t *to)
+{
+    memset(to, 0, (size_t)job->quads * 4);
+    if (r >= job->shape.rows)
+        return;
+    const int8_t *x = job->shape.x + r * job->shape.in;
+    for (int64_t g = 0; g < job->groups; g++)
+        memcpy(to + g * job->group_quads * 4, x + g * job->group,
+               (size_t)bn_fast_min(job->group, job->shape.in - g * job->group));
+}
+
+static bool tile_is_copied(const product *p, int64_t tile)
+{
+    return !bn_ternary_x_fits(&p->job) || (tile + 1) * p->kernels->tile_rows > p->job.shape.rows;
+}
+
+/* A tile's rows as the kernel wants them, quads * 4 bytes apart: in place, or
+ * their copy. */
+static int8_t *tile_copy(const product *p, int64_t tile)
+{
+    int64_t bytes = p->kernels->tile_rows * p->job.quads * 4;
+    return p->x_copy + (bn_ternary_x_fits(&p->job) ? 0 : tile * bytes);
+}
+
+static const int8_t *tile_x(const product *p, int64_t tile)
+{
+    if (tile_is_copied(p, tile))
+        return tile_copy(p, tile);
+    return p->job.shape.x + tile * p->kernels->tile_rows * p->job.shape.in;
+}
+
+/* Chunks 0..panels-1 unpack a panel each, the others prepare a block of x. */
+static void prepare(void *arg, int64_t chunk, int worker)
+{
+    (void)worker;
+    const product *p = arg;
+    const bn_ternary_job *job = &p->job;
+    if (chunk < job->panels) {
+        p->kernels->pack_panel(job, chunk, p->panels + (size_t)chunk * job->panel_bytes);
+        return;
+    }
+    int64_t rows = p->kernels->tile_rows, per_block = TILE_BLOCK_ROWS / rows;
+    int64_t tile = (chunk - job->panels) * per_block;
+    for (int64_t end = bn_fast_min(tile + per_block, p->tiles); tile < end; tile++)
+        for (int64_t i = 0, r = tile * rows; i < rows; i++, r++) {
+            int32_t *sums = p->sums + r * job->groups;
+            if (r < job->shape.rows)
+                p->kernels->group_sums(job, job->shape.x + r * job->shape.in, sums);
+            else
+                memset(sums, 0, (size_t)job->groups * sizeof *sums);
+            if (tile_is_copied(p, tile))
+                copy_row(job, r, tile_copy(p, tile) + i * job->quads * 4);
+        }
+}
+
+/* y = t * step (+ bias) for the rows and outputs of a tile that exist. */
+static void store_tile(const bn_ternary_job *job, int64_t row0, int64_t rows, int64_t panel,
+                       const float *t)
+{
+    int64_t out0 = panel * BN_PANEL_COLS, n = bn_fast_min(BN_PANEL_COLS, job->shape.out - out0);
+    for (int64_t r = 0; r < rows; r++, t += BN_PANEL_COLS) {
+        float *y = job->y + (row0 + r) * job->shape.out + out0;
+        float step = job->step[job->shape.per_tensor_step ? 0 : row0 + r];
+        if (job->bias)
+            for (int64_t c = 0; c < n; c++)
+                y[c] = t[c] * step + job->bias[out0 + c];
+        else if (n == BN_PANEL_COLS)
+            for (int64_t c = 0; c < BN_PANEL_COLS; c++)
+                y[c] = t[c] * step;
+        else
+            for (int64_t c = 0; c < n; c++)
+                y[c] = t[c] * step;
+    }
+}
+
+/* One block of rows times one range of panels. */
+static void multiply(void *arg, int64_t chunk, int worker)
+{
+    (void)worker;
+    const product *p = arg;
+    const bn_ternary_job *job = &p->job;
+    int64_t tile_rows = p->kernels->tile_rows, per_block = TILE_BLOCK_ROWS / tile_rows;
+    int64_t panel_chunks = bn_ceil_div(job->panels, p->panel_chunk);
+    int64_t tile0 = chunk / panel_chunks * per_block;
+    int64_t tile1 = bn_fast_min(tile0 + per_block, p->tiles);
+    int64_t panel = chunk % panel_chunks * p->panel_chunk;
+    int64_t panel1 = bn_fast_min(panel + p->panel_chunk, job->panels);
+    float t[BN_TILE_ROWS_MAX * BN_PANEL_COLS];
+    for (; panel < panel1; panel++)
+        for (int64_t tile = tile0; tile < tile1; tile++) {
+            int64_t row0 = tile * tile_rows;
+            p->kernels->tile(job, tile_x(p, tile), job->quads * 4, p->sums + row0 * job->groups,
+                             p->panels + (size_t)panel * job->panel_bytes, t);
+            store_tile(job, row0, bn_fast_min(tile_rows, job->shape.rows - row0), panel, t);
+        }
+}
+
+/* x in planes of a block: plane e, byte b = x[128 i + 4 b + e]. */
+static void make_planes(const bn_ternary_job *job, int8_t *planes)
+{
+    int64_t in = job->shape.in, ld = bn_ceil_div(in, X_BLOCK) * X_BLOCK;
+    memset(planes, 0, (size_t)(job->shape.rows * ld));
+    for (int64_t r = 0; r < job->shape.rows; r++)
+        for (int64_t k = 0; k < in; k++) {
+            int64_t in_block = k % X_BLOCK;
+            planes[r * ld + (k - in_block) + in_block % 4 * (X_BLOCK / 4) + in_block / 4] =
+                job->shape.x[r * in + k];
+        }
+}
+
+static void few(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const product *p = arg;
+    p->kernels->few(&p->job, p->x_copy, p->sums, begin, end);
+}
+
+static void run_few(const bn_backend *backend, product *p)
+{
+    const bn_ternary_job *job = &p->job;
+    make_planes(job, p->x_copy);
+    for (int64_t r = 0; r < job->shape.rows; r++)
+        p->kernels->group_sums(job, job->shape.x + r * job->shape.in, p->sums + r * job->groups);
+    int64_t outs = bn_ceil_div(FEW_CODES, job->shape.in);
+    bn_fast_ranges(backend, job->shape.out, bn_ceil_div(outs, 8) * 8, few, p);
+}
+
+/* ---- without an integer kernel: the reference product on ranges of rows --- */
+
+static void reference_rows(void *arg, int64_t r, int64_t end, int worker)
+{
+    (void)worker;
+    const bn_ternary_job *job = arg;
+    bn_int_product part = job->shape;
+    part.x += r * part.in;
+    part.rows = end - r;
+    bn_int_product_f32(&part, job->step + (part.per_tensor_step ? 0 : r), job->scale, job->bias,
+                       job->y + r * part.out);
+}
+
+/* The outputs of a single row. */
+static void reference_outputs(void *arg, int64_t o, int64_t end, int worker)
+{
+    (void)worker;
+    const bn_ternary_job *job = arg;
+    bn_int_product part = job->shape;
+    part.packed += o * bn_t2_row_bytes(part.in);
+    part.out = end - o;
+    bn_int_product_f32(&part, job->step,
+                       job->scale + (part.group_size == BN_PER_TENSOR ? 0 : o * job->groups),
+                       job->bias ? job->bias + o : NULL, job->y + o);
+}
+
+static void run_reference(const bn_backend *backend, bn_ternary_job *job)
+{
+    int64_t codes = job->shape.out * job->shape.in;
+    if (job->shape.rows == 1)
+        bn_fast_ranges(backend, job->shape.out, bn_ceil_div(FEW_CODES, job->shape.in),
+                       reference_outputs, job);
+    else
+        bn_fast_ranges(backend, job->shape.rows, bn_ceil_div(FEW_CODES, codes), reference_rows,
+                       job);
+}
+
+/* ---- the kernel ---------------------------------------------------------- */
+
+static bn_int_product shape_of(const bn_op_call *c)
+{
+    return (bn_int_product){
+        .rows = bn_tensor_rows(&c->in[0]),
+        .out = c->in[2].shape[0],
+        .in = c->in[2].shape[1],
+        .group_size = c->params->weight.group_size,
+        .per_tensor_step = bn_tensor_numel(&c->in[1]) == 1,
+    };
+}
+
+size_t bn_fast_bitlinear_forward_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    const bn_ternary_kernels *kernels = bn_cpu_of(backend)->fast->ternary;
+    bn_int_product shape = shape_of(c);
+    return kernels ? product_of(kernels, &shape, NULL).bytes : 0;
+}
+
+/* x codes i8 [R,I], step [R] or [1], weight codes t2 [O,I], scale, bias [O] or
+ * absent -> y [R,O] */
+bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
+{
+    const bn_ternary_kernels *kernels = bn_cpu_of(backend)->fast->ternary;
+    bn_int_product shape = shape_of(c);
+    shape.x = bn_fast_data(&c->in[0]);
+    shape.packed = bn_fast_data(&c->in[2]);
+    if (shape.in > BN_MAX_IN_INT32)
+        return bn_error(BN_FAIL, "bitlinear: rows of %lld elements, the int32 sum takes %lld",
+                        (long long)shape.in, (long long)BN_MAX_IN_INT32);
+    product p = {.job = bn_ternary_job_of(&shape)};
+    if (kernels)
+        p = product_of(kernels, &shape, bn_fast_data(&c->scratch));
+    p.job.step = bn_fast_in(c, 1);
+    p.job.scale = bn_fast_in(c, 3);
+    p.job.bias = bn_fast_in(c, 4);
+    p.job.y = bn_fast_out(c, 0);
+    if (!kernels) {
+        run_reference(backend, &p.job);
+    } else if (p.tiles == 0) {
+        run_few(backend, &p);
+    } else {
+        bn_threads *threads = bn_cpu_of(backend)->threads;
+        int64_t blocks = bn_ceil_div(p.tiles, TILE_BLOCK_ROWS / kernels->tile_rows);
+        bn_parallel_for(threads, p.job.panels + blocks, prepare, &p);
+        bn_parallel_for(threads, blocks * bn_ceil_div(p.job.panels, p.panel_chunk), multiply, &p);
+    }
+    return BN_OK;
+}

@@ -1,0 +1,149 @@
+/* act_quant and weight_quant: the numbers of quant/quantize.h. */
+#include "cpu/fast/fast_impl.h"
+
+#include "quant/pack.h"
+#include "quant/quantize.h"
+
+typedef struct quant_job {
+    const bn_rowops *ops;
+    int64_t in, group, group_size;
+    const float *x;
+    float *scale;
+    float *max;  /* per chunk */
+    double *sum; /* per row */
+    int8_t *codes;
+    uint8_t *packed;
+} quant_job;
+
+/* ---- activations --------------------------------------------------------- */
+
+static void act_rows(void *arg, int64_t r, int64_t end, int worker)
+{
+    (void)worker;
+    const quant_job *j = arg;
+    for (; r < end; r++) {
+        const float *x = j->x + r * j->in;
+        float a = bn_absmax_floor_f32(j->ops->absmax(j->in, x));
+        j->ops->act_codes(j->in, x, a, j->codes + r * j->in);
+        j->scale[r] = a / 127.0f;
+    }
+}
+
+static void act_max(void *arg, int64_t i, int64_t end, int worker)
+{
+    (void)worker;
+    const quant_job *j = arg;
+    j->max[i / BN_CHUNK_ELEMENTS] = j->ops->absmax(end - i, j->x + i);
+}
+
+static void act_codes(void *arg, int64_t i, int64_t end, int worker)
+{
+    (void)worker;
+    const quant_job *j = arg;
+    j->ops->act_codes(end - i, j->x + i, j->max[0], j->codes + i);
+}
+
+/* Per tensor: the maximum of each chunk. */
+size_t bn_fast_act_quant_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    (void)backend;
+    return c->params->act.per_tensor
+               ? (size_t)bn_ceil_div(bn_tensor_numel(&c->in[0]), BN_CHUNK_ELEMENTS) * sizeof(float)
+               : 0;
+}
+
+/* x [R,I] -> codes i8 [R,I], step [R] or [1] */
+bn_status bn_fast_act_quant_forward(bn_backend *backend, const bn_op_call *c)
+{
+    quant_job j = {.ops = bn_fast_ops(backend),
+                   .in = bn_tensor_cols(&c->in[0]),
+                   .x = bn_fast_in(c, 0),
+                   .codes = bn_fast_data(&c->out[0]),
+                   .scale = bn_fast_out(c, 1),
+                   .max = bn_fast_data(&c->scratch)};
+    if (!c->params->act.per_tensor) {
+        bn_fast_ranges(backend, bn_tensor_rows(&c->in[0]), bn_fast_chunk_rows(j.in), act_rows, &j);
+        return BN_OK;
+    }
+    int64_t n = bn_tensor_numel(&c->in[0]);
+    bn_fast_ranges(backend, n, BN_CHUNK_ELEMENTS, act_max, &j);
+    j.max[0] = bn_absmax_floor_f32(j.ops->absmax(bn_ceil_div(n, BN_CHUNK_ELEMENTS), j.max));
+    bn_fast_ranges(backend, n, BN_CHUNK_ELEMENTS, act_codes, &j);
+    j.scale[0] = j.max[0] / 127.0f;
+    return BN_OK;
+}
+
+/* ---- weights ------------------------------------------------------------- */
+
+static void ternarize(const quant_job *j, int64_t r, const float *scale, int64_t stride)
+{
+    j->ops->ternarize_row(j->in, j->group, j->x + r * j->in, scale, stride,
+                          j->packed + r * bn_t2_row_bytes(j->in));
+}
+
+static void weight_rows(void *arg, int64_t r, int64_t end, int worker)
+{
+    (void)worker;
+    const quant_job *j = arg;
+    int64_t groups = bn_groups_per_row(j->in, j->group_size);
+    for (; r < end; r++) {
+        float *scale = j->scale + r * groups;
+        for (int64_t g = 0; g < groups; g++) {
+            int64_t n = bn_fast_min(j->group, j->in - g * j->group);
+            double sum = j->ops->abs_sum(n, j->x + r * j->in + g * j->group);
+            scale[g] = bn_scale_of_sum_f32(sum, n);
+        }
+        ternarize(j, r, scale, 1);
+    }
+}
+
+static void weight_row_sums(void *arg, int64_t r, int64_t end, int worker)
+{
+    (void)worker;
+    const quant_job *j = arg;
+    for (; r < end; r++)
+        j->sum[r] = j->ops->abs_sum(j->in, j->x + r * j->in);
+}
+
+static void weight_rows_of_one_scale(void *arg, int64_t r, int64_t end, int worker)
+{
+    (void)worker;
+    const quant_job *j = arg;
+    for (; r < end; r++)
+        ternarize(j, r, j->scale, 0);
+}
+
+/* Per tensor: the sum of each row. */
+size_t bn_fast_weight_quant_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    (void)backend;
+    return c->params->weight.group_size == BN_PER_TENSOR
+               ? (size_t)c->in[0].shape[0] * sizeof(double)
+               : 0;
+}
+
+/* weight [O,I] -> codes t2 [O,I], scale per tensor, row or group */
+bn_status bn_fast_weight_quant_forward(bn_backend *backend, const bn_op_call *c)
+{
+    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = c->params->weight.group_size;
+    quant_job j = {.ops = bn_fast_ops(backend),
+                   .in = I,
+                   .group = bn_group_length(I, G),
+                   .group_size = G,
+                   .x = bn_fast_in(c, 0),
+                   .scale = bn_fast_out(c, 1),
+                   .packed = bn_fast_data(&c->out[0]),
+                   .sum = bn_fast_data(&c->scratch)};
+    int64_t per_chunk = bn_fast_chunk_rows(I);
+    if (G != BN_PER_TENSOR) {
+        bn_fast_ranges(backend, O, per_chunk, weight_rows, &j);
+        return BN_OK;
+    }
+    bn_fast_ranges(backend, O, per_chunk, weight_row_sums, &j);
+    double sum = 0;
+    for (int64_t r = 0; r < O; r++)
+        sum += j.sum[r];
+    j.scale[0] = bn_scale_of_sum_f32(sum, O * I);
+    bn_fast_ranges(backend, O, per_chunk, weight_rows_of_one_scale, &j);
+    return BN_OK;
+}

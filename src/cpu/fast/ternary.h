@@ -1,0 +1,87 @@
+/* ternary.h - the integer product of BitLinear: int8 activations times packed
+ * ternary weights, exactly the numbers of bn_int_product_f32 (quant/quantize.h)
+ * in any kernel, for any split of the work.
+ *
+ * Two ways. Many rows: the weights are unpacked once per call into panels of 16
+ * outputs, as unsigned bytes q + 1, four consecutive k of one output together:
+ *
+ *   panel p, k-quad i:  64 bytes, byte 4c + e = code(16p + c, k = 4i + e) + 1
+ *
+ * which is what the byte multiply-add instructions eat; that the codes are one
+ * too large is taken back with the group sums of x. Every group starts at a new
+ * quad; where a group's length is no multiple of 4, x is copied with zeros
+ * between the groups. Few rows: the packed weights are read as they are.
+ */
+#ifndef BN_CPU_FAST_TERNARY_H
+#define BN_CPU_FAST_TERNARY_H
+
+#include "quant/quantize.h"
+
+enum {
+    BN_PANEL_COLS = 16, /* outputs in a panel */
+    BN_TILE_ROWS_MAX = 12,
+};
+
+/* One product with what follows from its shape. */
+typedef struct bn_ternary_job {
+    bn_int_product shape;
+    const float *step, *scale, *bias;
+    float *y;
+    int64_t group;       /* elements of a group, bn_group_length() */
+    int64_t groups;      /* of a row */
+    int64_t group_quads; /* k-quads of every group but a short last one */
+    int64_t quads;       /* of a row */
+    int64_t panels;      /* ceil(out / 16) */
+    size_t panel_bytes;  /* weights and scales of a panel, a multiple of 64 */
+} bn_ternary_job;
+
+bn_ternary_job bn_ternary_job_of(const bn_int_product *shape);
+
+/* k-quads of group g. */
+static inline int64_t bn_ternary_quads_of(const bn_ternary_job *job, int64_t g)
+{
+    return g + 1 < job->groups ? job->group_quads : job->quads - g * job->group_quads;
+}
+
+/* Whether every k-quad of x is four bytes of its row as it stands. */
+static inline bool bn_ternary_x_fits(const bn_ternary_job *job)
+{
+    return job->quads * 4 == job->shape.in;
+}
+
+/* Kernels of one instruction set. */
+typedef struct bn_ternary_kernels {
+    int tile_rows; /* rows of x at once, at most BN_TILE_ROWS_MAX */
+    /* Unpacks panel `p` (its weights, then its scales [groups][16]). */
+    void (*pack_panel)(const bn_ternary_job *job, int64_t p, uint8_t *panel);
+    /* sum[g] = sum of x over group g, for one row of x */
+    void (*group_sums)(const bn_ternary_job *job, const int8_t *x, int32_t *sum);
+    /* t[tile_rows][16] = sum over g of fma(acc_g, gamma_g, .) for tile_rows
+     * rows of x (`ld_x` bytes apart, quads * 4 each) with their group sums
+     * (`groups` each) and one panel. */
+    void (*tile)(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
+                 const uint8_t *panel, float *t);
+    /* Few rows: outputs out0 .. out1-1 of all rows. x as planes: byte b of
+     * plane e of block i of a row is x[128i + 4b + e], zero past the end. */
+    int few_rows; /* at most this many; 0: no such kernel */
+    void (*few)(const bn_ternary_job *job, const int8_t *planes, const int32_t *sums, int64_t out0,
+                int64_t out1);
+} bn_ternary_kernels;
+
+/* Whether the few-rows kernel takes this shape. */
+static inline bool bn_ternary_few_fits(const bn_ternary_job *job, const bn_ternary_kernels *k)
+{
+    return job->shape.rows <= k->few_rows && (job->groups == 1 || job->group % 32 == 0);
+}
+
+extern const bn_ternary_kernels bn_ternary__avx2;
+extern const bn_ternary_kernels bn_ternary__avx512vnni;
+
+/* Kernels of AVX2 that the AVX-512 table uses too. */
+enum { BN_FEW_ROWS_AVX2 = 3 };
+void bn_ternary_pack_panel__avx2(const bn_ternary_job *job, int64_t p, uint8_t *panel);
+void bn_ternary_group_sums__avx2(const bn_ternary_job *job, const int8_t *x, int32_t *sum);
+void bn_ternary_few__avx2(const bn_ternary_job *job, const int8_t *planes, const int32_t *sums,
+                          int64_t out0, int64_t out1);
+
+#endif
