@@ -74,6 +74,186 @@ static void silu_far_from_zero(void **state)
     bn_op_instance_clear(&op);
 }
 
+static void embedding_and_products(void **state)
+{
+    (void)state;
+    const double x[] = {1, 2, 3, 4, 5, 6}, w[] = {1, 0, -1, 2, 1, 1}, bias[] = {10, 20};
+    const int32_t id[] = {1, 0, 1};
+    const bn_op_spec embedding = {.op = BN_OP_EMBEDDING,
+                                  .in = {bn_tensor_1d(BN_I32, 3), bn_tensor_2d(BN_F64, 2, 3)},
+                                  .data = {id, x}};
+    const bn_op_spec linear = {
+        .op = BN_OP_LINEAR,
+        .in = {bn_tensor_2d(BN_F64, 2, 3), bn_tensor_2d(BN_F64, 2, 3), bn_tensor_1d(BN_F64, 2)},
+        .data = {x, w, bias}};
+    const bn_op_spec matmul = {.op = BN_OP_MATMUL,
+                               .in = {bn_tensor_2d(BN_F64, 2, 3), bn_tensor_2d(BN_F64, 3, 2)},
+                               .data = {x, w}};
+    bn_op_instance op;
+    run(&op, &embedding);
+    expect(&op.call.out[0], (double[]){4, 5, 6, 1, 2, 3, 4, 5, 6});
+    bn_op_instance_clear(&op);
+    run(&op, &linear);
+    expect(&op.call.out[0], (double[]){1 - 3 + 10, 2 + 2 + 3 + 20, 4 - 6 + 10, 8 + 5 + 6 + 20});
+    bn_op_instance_clear(&op);
+    run(&op, &matmul); /* w as [3,2]: rows (1,0) (-1,2) (1,1) */
+    expect(&op.call.out[0], (double[]){1 - 2 + 3, 4 + 3, 4 - 5 + 6, 10 + 6});
+    bn_op_instance_clear(&op);
+}
+
+static void rmsnorm_and_softmax(void **state)
+{
+    (void)state;
+    const double x[] = {3, 4, 0, 0}, weight[] = {2, -1};
+    const bn_op_spec norm = {.op = BN_OP_RMSNORM,
+                             .params.rmsnorm.eps = 0.25,
+                             .in = {bn_tensor_2d(BN_F64, 2, 2), bn_tensor_1d(BN_F64, 2)},
+                             .data = {x, weight}};
+    const bn_op_spec softmax = {
+        .op = BN_OP_SOFTMAX, .in = {bn_tensor_2d(BN_F64, 2, 2)}, .data = {x}};
+    bn_op_instance op;
+    double r = 1 / sqrt(12.5 + 0.25), e = exp(1);
+    run(&op, &norm);
+    expect(&op.call.out[0], (double[]){6 * r, -4 * r, 0, 0});
+    expect(&op.call.out[1], (double[]){r, 2});
+    bn_op_instance_clear(&op);
+    run(&op, &softmax);
+    expect(&op.call.out[0], (double[]){1 / (1 + e), e / (1 + e), 0.5, 0.5});
+    bn_op_instance_clear(&op);
+}
+
+/* silu(x) up and relu2(x) up. */
+static void glu(void **state)
+{
+    (void)state;
+    const double gate[] = {1, -1, 2}, up[] = {3, 5, -7};
+    bn_op_spec spec = {.op = BN_OP_GLU,
+                       .params.glu.activation = BN_ACT_SILU,
+                       .in = {bn_tensor_1d(BN_F64, 3), bn_tensor_1d(BN_F64, 3)},
+                       .data = {gate, up}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){3 / (1 + exp(-1)), -5 / (1 + exp(1)), -14 / (1 + exp(-2))});
+    bn_op_instance_clear(&op);
+    spec.params.glu.activation = BN_ACT_RELU2;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){3, 0, -28});
+    bn_op_instance_clear(&op);
+}
+
+/* The table row is run.position + t: a turn by p * 30 degrees at position p. */
+static void rope_starts_at_the_position(void **state)
+{
+    (void)state;
+    const double h = sqrt(0.75);
+    const double table[] = {1, 0, h, 0.5, 0.5, h, 0, 1}, x[] = {1, 0, 0, 1, 1, 1, 2, 0};
+    bn_op_spec spec = {.op = BN_OP_ROPE,
+                       .params.rope.head_dim = 2,
+                       .run.position = 2,
+                       .in = {bn_tensor_3d(BN_F64, 1, 2, 4), bn_tensor_2d(BN_F64, 4, 2)},
+                       .data = {x, table}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0.5, h, -h, 0.5, -1, 1, 0, 2});
+    bn_op_instance_clear(&op);
+
+    /* Batches start over at the position; halves of a head turn together. */
+    const double one_head[] = {1, 2, 3, 4, 5, 6, 7, 8}, quarter[] = {0, 1, 1, 0};
+    spec.params.rope.head_dim = 4;
+    spec.run.position = 0;
+    spec.in[0] = bn_tensor_3d(BN_F64, 2, 1, 4);
+    spec.in[1] = bn_tensor_2d(BN_F64, 1, 4);
+    spec.data[0] = one_head;
+    spec.data[1] = quarter; /* cos 0, 1; sin 1, 0 */
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){-3, 2, 1, 4, -7, 6, 5, 8});
+    bn_op_instance_clear(&op);
+}
+
+/* Two query heads on one key/value head of width 1: scores are q k. */
+static void attention_is_causal(void **state)
+{
+    (void)state;
+    const double q[] = {5, -5, 1, 0}, k[] = {2, 3}, v[] = {10, 20};
+    const bn_op_spec spec = {.op = BN_OP_ATTENTION,
+                             .params.attention = {2, 1},
+                             .in = {bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_3d(BN_F64, 1, 2, 1),
+                                    bn_tensor_3d(BN_F64, 1, 2, 1)},
+                             .data = {q, k, v}};
+    bn_op_instance op;
+    double p = 1 / (1 + exp(1)); /* of the first key for q = 1: scores 2 and 3 */
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){10, 10, 10 * p + 20 * (1 - p), 15});
+    expect(&op.call.out[1], (double[]){10, log(exp(2) + exp(3)), -10, log(2)});
+    bn_op_instance_clear(&op);
+
+    /* Width 4: scores are divided by 2. Heads 0, 1 use key head 0, heads 2, 3
+     * key head 1. */
+    double wide_q[32] = {0}, wide_k[16] = {0}, wide_v[16] = {0}, want[32];
+    for (int h = 0; h < 4; h++)
+        wide_q[16 + 4 * h] = 2;
+    wide_k[8] = 1;  /* token 1, key head 0 */
+    wide_k[12] = 3; /* token 1, key head 1 */
+    for (int i = 0; i < 4; i++)
+        wide_v[8 + i] = wide_v[12 + i] = i + 1;
+    for (int i = 0; i < 32; i++) {
+        double score = i % 16 < 8 ? 1 : 3;
+        want[i] = i < 16 ? 0 : (i % 4 + 1) * exp(score) / (1 + exp(score));
+    }
+    const bn_op_spec grouped = {.op = BN_OP_ATTENTION,
+                                .params.attention = {4, 2},
+                                .in = {bn_tensor_3d(BN_F64, 1, 2, 16),
+                                       bn_tensor_3d(BN_F64, 1, 2, 8),
+                                       bn_tensor_3d(BN_F64, 1, 2, 8)},
+                                .data = {wide_q, wide_k, wide_v}};
+    run(&op, &grouped);
+    expect(&op.call.out[0], want);
+    bn_op_instance_clear(&op);
+}
+
+static void reductions_and_copies(void **state)
+{
+    (void)state;
+    const double x[] = {1, 2, 3, 4, 5, 6};
+    bn_op_spec spec = {.op = BN_OP_SUM, .in = {bn_tensor_2d(BN_F64, 2, 3)}, .data = {x}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){21});
+    bn_op_instance_clear(&op);
+    spec.op = BN_OP_MEAN;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){3.5});
+    bn_op_instance_clear(&op);
+    spec.op = BN_OP_TRANSPOSE;
+    spec.params.transpose.dim1 = 1;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){1, 4, 2, 5, 3, 6});
+    bn_op_instance_clear(&op);
+    spec.op = BN_OP_SLICE;
+    spec.params = (bn_op_params){.slice = {.dim = 1, .start = 1, .length = 2}};
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){2, 3, 5, 6});
+    bn_op_instance_clear(&op);
+}
+
+/* log(V) for equal logits, whatever the chunk. */
+static void linear_cross_entropy(void **state)
+{
+    (void)state;
+    const double x[] = {1, -1, 2}, weight[] = {3, 3, 3, 3};
+    const int32_t label[] = {0, 3, 2};
+    bn_op_spec spec = {
+        .op = BN_OP_LINEAR_CROSS_ENTROPY,
+        .params.cross_entropy = {-100, 2},
+        .in = {bn_tensor_2d(BN_F64, 3, 1), bn_tensor_2d(BN_F64, 4, 1), bn_tensor_1d(BN_I32, 3)},
+        .data = {x, weight, label}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){log(4)});
+    expect(&op.call.out[1], (double[]){3 + log(4), -3 + log(4), 6 + log(4)});
+    bn_op_instance_clear(&op);
+}
+
 /* a = max|x|, codes = rne(x 127/a), step = a/127; a row of zeros has step
  * 1e-5/127 and codes 0; halves round to even. */
 static void absmax(void **state)
@@ -370,6 +550,13 @@ static int run_on(bn_dtype real)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(relu2),
         cmocka_unit_test(silu_far_from_zero),
+        cmocka_unit_test(embedding_and_products),
+        cmocka_unit_test(rmsnorm_and_softmax),
+        cmocka_unit_test(glu),
+        cmocka_unit_test(rope_starts_at_the_position),
+        cmocka_unit_test(attention_is_causal),
+        cmocka_unit_test(reductions_and_copies),
+        cmocka_unit_test(linear_cross_entropy),
         cmocka_unit_test(absmax),
         cmocka_unit_test(absmean),
         cmocka_unit_test(bitlinear),
