@@ -60,10 +60,13 @@ static struct {
     int calls, fail_at, error;
     const char *failed; /* name of the call that failed */
     size_t most;        /* bytes a write takes at a time */
+    char order[256];    /* names of the calls so far */
 } faulty;
 
 static bool strike(const char *name)
 {
+    size_t used = strlen(faulty.order);
+    snprintf(faulty.order + used, sizeof faulty.order - used, "%s ", name);
     if (++faulty.calls != faulty.fail_at)
         return false;
     faulty.failed = name;
@@ -124,6 +127,7 @@ static void fail_call(int number, int error)
     faulty.error = error;
     faulty.failed = NULL;
     faulty.most = 4;
+    faulty.order[0] = '\0';
     bn_fs_set_ops(&faulty_ops);
 }
 
@@ -196,6 +200,17 @@ static void test_write_survives_every_failure(void **state)
         seen_rename |= strcmp(faulty.failed, "rename") == 0;
     }
     assert_true(seen_write && seen_close && seen_fsync && seen_rename);
+}
+
+/* The content is on the disk before the name points to it, the name before the
+ * call returns. */
+static void test_order_of_a_write(void **state)
+{
+    (void)state;
+    fail_call(0, 0);
+    assert_ok(bn_fs_write("file", "content", 7));
+    assert_string_equal(faulty.order, "open write write close open fsync close rename "
+                                      "open fsync close ");
 }
 
 static void test_commit(void **state)
@@ -403,6 +418,7 @@ int main(void)
         IN_FOLDER(test_write_and_read),
         IN_FOLDER(test_missing_input),
         IN_FOLDER(test_write_survives_every_failure),
+        IN_FOLDER(test_order_of_a_write),
         IN_FOLDER(test_commit),
         IN_FOLDER(test_interrupted_write_goes_on),
         IN_FOLDER(test_append_and_truncate),
