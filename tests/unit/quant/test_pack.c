@@ -1,0 +1,150 @@
+/* Both encodings: every byte, every padding, every fault. */
+#include <cmocka_all.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "quant/pack.h"
+
+enum { ROWS = 5, COLS_MAX = 41 };
+
+static void random_codes(int8_t *codes, int64_t n, uint64_t seed)
+{
+    bn_rng rng = bn_rng_of(seed, 0);
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = (int8_t)((int)bn_rng_below(&rng, 3) - 1);
+}
+
+static void test_round_trips(void **state)
+{
+    int8_t codes[ROWS * COLS_MAX], back[ROWS * COLS_MAX];
+    uint8_t t2[ROWS * COLS_MAX], b3[ROWS * COLS_MAX], again[ROWS * COLS_MAX];
+    bn_code_fault fault;
+    (void)state;
+    for (int64_t cols = 1; cols <= COLS_MAX; cols++) {
+        const size_t t2_bytes = (size_t)(ROWS * bn_t2_row_bytes(cols));
+        random_codes(codes, ROWS * cols, (uint64_t)cols);
+        memset(t2, 0xff, sizeof t2);
+        bn_t2_pack(codes, ROWS, cols, t2);
+        assert_true(bn_t2_check(t2, ROWS, cols, &fault));
+        bn_t2_unpack(t2, 0, ROWS, cols, back);
+        assert_memory_equal(back, codes, (size_t)(ROWS * cols));
+        bn_t2_unpack(t2, 3, 2, cols, back); /* a range of rows */
+        assert_memory_equal(back, codes + 3 * cols, (size_t)(2 * cols));
+        if (cols > 2) {
+            bn_t2_unpack_span(t2 + bn_t2_row_bytes(cols), 1, cols - 2, back);
+            assert_memory_equal(back, codes + cols + 1, (size_t)(cols - 2));
+        }
+        bn_b3_from_t2(t2, ROWS, cols, b3);
+        assert_true(bn_b3_check(b3, ROWS, cols, &fault));
+        memset(again, 0xff, sizeof again);
+        bn_b3_to_t2(b3, ROWS, cols, again);
+        assert_memory_equal(again, t2, t2_bytes);
+    }
+}
+
+static void test_every_t2_byte(void **state)
+{
+    bn_code_fault fault;
+    int8_t codes[4];
+    (void)state;
+    for (int byte = 0; byte < 256; byte++) {
+        const uint8_t b = (uint8_t)byte;
+        int first = -1;
+        for (int i = 3; i >= 0; i--)
+            if (((byte >> (2 * i)) & 3) == 3)
+                first = i;
+        assert_int_equal(bn_t2_check(&b, 1, 4, &fault), first < 0);
+        if (first >= 0) {
+            assert_int_equal(fault.index, first);
+            assert_int_equal(fault.value, 3);
+            assert_false(fault.padding);
+            continue;
+        }
+        uint8_t back;
+        bn_t2_unpack(&b, 0, 1, 4, codes);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(codes[i], ((byte >> (2 * i)) & 3) - 1);
+        bn_t2_pack(codes, 1, 4, &back);
+        assert_int_equal(back, byte);
+    }
+}
+
+static void test_every_b3_byte(void **state)
+{
+    bn_code_fault fault;
+    (void)state;
+    for (int byte = 0; byte < 256; byte++) {
+        const uint8_t b = (uint8_t)byte;
+        uint8_t t2[2], back;
+        int8_t codes[5];
+        assert_int_equal(bn_b3_check(&b, 1, 5, &fault), byte <= 242);
+        if (byte > 242) {
+            assert_int_equal(fault.value, byte);
+            assert_int_equal(fault.byte, 0);
+            continue;
+        }
+        bn_b3_to_t2(&b, 1, 5, t2);
+        assert_true(bn_t2_check(t2, 1, 5, &fault));
+        bn_t2_unpack(t2, 0, 1, 5, codes);
+        int value = 0;
+        for (int i = 4; i >= 0; i--)
+            value = 3 * value + codes[i] + 1;
+        assert_int_equal(value, byte);
+        bn_b3_from_t2(t2, 1, 5, &back);
+        assert_int_equal(back, byte);
+    }
+}
+
+static void test_padding_faults(void **state)
+{
+    bn_code_fault fault;
+    (void)state;
+    for (int cols = 1; cols <= 3; cols++)
+        for (int k = cols; k < 4; k++)
+            for (int field = 0; field < 4; field++) {
+                const uint8_t b = (uint8_t)((BN_T2_ZERO_BYTE & ~(3 << (2 * k))) | field << (2 * k));
+                assert_int_equal(bn_t2_check(&b, 1, cols, &fault), field == 1);
+                if (field == 1)
+                    continue;
+                assert_true(fault.padding);
+                assert_int_equal(fault.index, k);
+                assert_int_equal(fault.value, field);
+            }
+    const int power[5] = {1, 3, 9, 27, 81};
+    for (int cols = 1; cols <= 4; cols++)
+        for (int k = cols; k < 5; k++)
+            for (int trit = 0; trit < 3; trit++) {
+                const uint8_t b = (uint8_t)(121 + (trit - 1) * power[k]); /* 121 = all ones */
+                assert_int_equal(bn_b3_check(&b, 1, cols, &fault), trit == 1);
+                if (trit == 1)
+                    continue;
+                assert_true(fault.padding);
+                assert_int_equal(fault.index, k);
+                assert_int_equal(fault.value, trit);
+            }
+}
+
+static void test_fault_position(void **state)
+{
+    uint8_t t2[3 * 3], b3[3 * 2];
+    bn_code_fault fault;
+    (void)state;
+    memset(t2, BN_T2_ZERO_BYTE, sizeof t2); /* rows of 10: 3 bytes */
+    t2[2 * 3 + 1] |= 3 << 4;
+    assert_false(bn_t2_check(t2, 3, 10, &fault));
+    assert_true(fault.row == 2 && fault.byte == 1 && fault.index == 6 && fault.value == 3);
+    memset(b3, 121, sizeof b3);
+    b3[1 * 2 + 1] = 250;
+    assert_false(bn_b3_check(b3, 3, 10, &fault));
+    assert_true(fault.row == 1 && fault.byte == 1 && fault.index == 5 && fault.value == 250);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_every_t2_byte),
+        cmocka_unit_test(test_every_b3_byte),  cmocka_unit_test(test_padding_faults),
+        cmocka_unit_test(test_fault_position),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
