@@ -1,0 +1,140 @@
+#include "train_help.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/rng.h"
+#include "checkpoint/checkpoint.h"
+#include "cpu/cpu.h"
+
+void help_write_text(const char *path, int bytes)
+{
+    static const char *const words[] = {"light", "water", "stone", "river", "mountain",
+                                        "and",   "the",   "over",  "under", "calls"};
+    bn_text text = {0};
+    bn_rng rng = bn_rng_of(7, 7);
+    while (text.size < (size_t)bytes)
+        bn_text_addf(&text, "%s%s", words[bn_rng_below(&rng, 10)],
+                     bn_rng_below(&rng, 8) == 0 ? ".\n" : " ");
+    assert_ok(bn_fs_write(path, text.data, (size_t)bytes));
+    bn_text_clear(&text);
+}
+
+void help_config(bn_config *config, const char *out, ...)
+{
+    static const char base[] =
+        "{\"model\": {\"hidden_size\": 32, \"intermediate_size\": 64, \"num_hidden_layers\": 1,"
+        " \"num_attention_heads\": 2, \"max_position_embeddings\": 16},"
+        " \"quantization\": {\"group_size\": 32}, \"data\": {\"train\": \"text.txt\"},"
+        " \"training\": {\"seq_len\": 16, \"batch_size\": 2, \"max_steps\": 20,"
+        " \"warmup_steps\": 4, \"log_interval\": 4, \"eval_interval\": 8, \"eval_batches\": 4,"
+        " \"save_interval\": 0, \"threads\": 1}}";
+    va_list settings;
+    if (!bn_fs_exists("text.txt"))
+        help_write_text("text.txt", 6000);
+    assert_ok(bn_config_parse(base, "base", config));
+    char *folder = bn_format("output_dir=%s", out);
+    assert_ok(bn_config_set(config, folder));
+    free(folder);
+    va_start(settings, out);
+    for (const char *s = va_arg(settings, const char *); s; s = va_arg(settings, const char *))
+        assert_ok(bn_config_set(config, s));
+    va_end(settings);
+    assert_ok(bn_config_check(config, "test"));
+}
+
+void help_remove(const char *folder)
+{
+    bn_strings names = {0};
+    assert_ok(bn_fs_list(folder, NULL, NULL, &names));
+    for (size_t i = 0; i < names.count; i++)
+        assert_ok(bn_fs_remove(help_path(folder, names.items[i])));
+    bn_strings_clear(&names);
+    rmdir(folder);
+}
+
+char *help_read(const char *path)
+{
+    char *text;
+    assert_ok(bn_fs_read(path, (size_t)1 << 24, &text, NULL));
+    return text;
+}
+
+const char *help_path(const char *dir, const char *name)
+{
+    static char paths[4][512];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
+    return path;
+}
+
+double help_number(const char *json, const char *key)
+{
+    cJSON *object;
+    assert_ok(bn_json_parse("test", json, strlen(json), &object));
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (!item || !(cJSON_IsNumber(item) || cJSON_IsNull(item)))
+        fail_msg("no number '%s' in %s", key, json);
+    double value = cJSON_IsNumber(item) ? item->valuedouble : (double)NAN;
+    cJSON_Delete(object);
+    return value;
+}
+
+static uint64_t hash_floats(uint64_t hash, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        hash = bn_hash64(hash, bits);
+    }
+    return hash;
+}
+
+uint64_t help_checkpoint_hash(const char *path)
+{
+    bn_checkpoint *c;
+    uint64_t hash = 1;
+    assert_ok(bn_checkpoint_open(path, &c));
+    assert_true(bn_checkpoint_has_moments(c));
+    const int count = bn_checkpoint_count(c);
+    bn_checkpoint_param *params = calloc((size_t)count, sizeof *params);
+    assert_non_null(params);
+    for (int i = 0; i < count; i++) {
+        bn_checkpoint_describe(c, i, &params[i]);
+        bn_tensor shape = bn_tensor_of(BN_F32, params[i].ndim, params[i].shape);
+        params[i].value = malloc(3 * bn_tensor_bytes(&shape));
+        assert_non_null(params[i].value);
+        params[i].moment1 = params[i].value + bn_tensor_numel(&shape);
+        params[i].moment2 = params[i].moment1 + bn_tensor_numel(&shape);
+    }
+    assert_ok(bn_checkpoint_load(c, params, count));
+    for (int i = 0; i < count; i++) {
+        bn_tensor shape = bn_tensor_of(BN_F32, params[i].ndim, params[i].shape);
+        hash = hash_floats(hash, params[i].value, 3 * bn_tensor_numel(&shape));
+        free(params[i].value);
+    }
+    free(params);
+    bn_checkpoint_close(c);
+    return hash;
+}
+
+bn_status help_run(const bn_config *config, const bn_run_options *options, char **summary)
+{
+    static const bn_run_options defaults;
+    bn_backend *backend;
+    char *text = NULL;
+    assert_ok(
+        bn_cpu_backend_new(&(bn_cpu_options){.threads = (int)config->training.threads}, &backend));
+    bn_status status = bn_run_train(config, backend, options ? options : &defaults, &text);
+    bn_backend_free(backend);
+    if (summary)
+        *summary = text;
+    else
+        free(text);
+    return status;
+}
