@@ -1,0 +1,127 @@
+/* bitnet-eval - loss, perplexity and bits per byte of a model on a text. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "base/timer.h"
+#include "tools/evaluator.h"
+#include "tools/text_source.h"
+#include "tools/tool.h"
+
+struct args {
+    const char *model, *data;
+    bool json, validation_split;
+    int64_t max_batches, batch_size;
+    bn_tool_where where;
+};
+
+static const bn_option options[] = {
+    {"data", 0, "FILE", BN_OPT_STRING, offsetof(struct args, data),
+     "text to evaluate on: a file or a quoted pattern"},
+    {"validation-split", 0, NULL, BN_OPT_FLAG, offsetof(struct args, validation_split),
+     "only the tail that training holds out; without --data, of the model's own text"},
+    {"max-batches", 0, "N", BN_OPT_I64, offsetof(struct args, max_batches),
+     "at most N batches, evenly spaced; 0 takes the whole text (0)"},
+    {"batch-size", 0, "N", BN_OPT_I64, offsetof(struct args, batch_size),
+     "sequences at a time; 0 takes that of the training run (0)"},
+    {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
+    BN_TOOL_WHERE_OPTIONS(struct args),
+    {0}};
+
+static const bn_positional positionals[] = {
+    {"MODEL", BN_POS_ONE, offsetof(struct args, model),
+     "output folder (its best checkpoint), checkpoint, or packed file"},
+    {0}};
+
+static const bn_program program = {
+    "bitnet-eval", "Measures how well a model predicts a text.", options, positionals,
+    "The text is cut into windows as long as in training; every token but the first is\n"
+    "predicted once. Loss is in nats per token. Exit codes: 0 done, 1 failure, 2 usage, 65 bad\n"
+    "data or model file, 66 input missing, 69 no device.\n"};
+
+static bn_status print_json(const bn_loaded *loaded, const bn_text_source *source,
+                            const bn_score *score, double seconds)
+{
+    bn_json json = {.indent = 2};
+    char *text = NULL;
+    bn_json_object(&json, NULL);
+    bn_json_string(&json, "model", loaded->path);
+    bn_json_bool(&json, "packed", loaded->is_packed);
+    if (!loaded->is_packed)
+        bn_json_int(&json, "step", loaded->step);
+    bn_json_string(&json, "data", bn_corpus_name(source->corpus));
+    bn_json_int(&json, "tokens", score->labels);
+    bn_json_int(&json, "bytes", score->bytes);
+    bn_json_int(&json, "batches", score->batches);
+    bn_json_int(&json, "batches_in_text", score->total);
+    bn_json_double(&json, "loss", bn_score_loss(score));
+    bn_json_double(&json, "perplexity", bn_score_perplexity(score));
+    bn_json_double(&json, "bits_per_byte", bn_score_bits_per_byte(score));
+    bn_json_double(&json, "elapsed_s", seconds);
+    bn_json_double(&json, "tokens_per_second", (double)score->labels / seconds);
+    bn_json_object_end(&json);
+    BN_TRY(bn_json_take(&json, &text));
+    bn_status status = bn_tool_print(text);
+    free(text);
+    return status;
+}
+
+static bn_status print_text(const bn_score *score, double seconds)
+{
+    bn_text text = {0};
+    bn_text_addf(&text, "loss           %.6f nats per token\n", bn_score_loss(score));
+    bn_text_addf(&text, "perplexity     %.4f\n", bn_score_perplexity(score));
+    bn_text_addf(&text, "bits per byte  %.4f\n", bn_score_bits_per_byte(score));
+    bn_text_addf(&text, "tokens         %lld", (long long)score->labels);
+    if (score->batches < score->total)
+        bn_text_addf(&text, " (%lld of %lld batches)", (long long)score->batches,
+                     (long long)score->total);
+    bn_text_add(&text, "\n");
+    fprintf(stderr, "bitnet-eval: %.1f s, %.0f tokens/s\n", seconds,
+            (double)score->labels / seconds);
+    return bn_tool_print_text(&text);
+}
+
+static bn_status check_args(const struct args *args)
+{
+    if (!args->data && !args->validation_split)
+        return bn_error(BN_USAGE, "--data FILE is missing (or --validation-split)");
+    if (args->max_batches < 0)
+        return bn_error(BN_USAGE, "--max-batches %lld: expected 0 or more",
+                        (long long)args->max_batches);
+    if (args->batch_size < 0 || args->batch_size > 1 << 20)
+        return bn_error(BN_USAGE, "--batch-size %lld: expected 0 to %d",
+                        (long long)args->batch_size, 1 << 20);
+    return BN_OK;
+}
+
+static bn_status run(void *arg)
+{
+    const struct args *args = arg;
+    bn_tool_model model = {0};
+    bn_text_source source = {0};
+    bn_status status = BN_OK;
+    bn_score score;
+    BN_TRY_OUT(check_args(args));
+    BN_TRY_OUT(bn_tool_open(args->model, &args->where, true, &model));
+    const bn_config *config = &model.loaded.config;
+    BN_TRY_OUT(bn_text_source_open(config, args->data, args->validation_split,
+                                   model.loaded.tokenizer, &source));
+    const int64_t batch = args->batch_size ? args->batch_size : config->training.batch_size;
+    const double start = bn_seconds();
+    BN_TRY_OUT(bn_score_span(model.loaded.model, source.span, model.loaded.tokenizer, batch,
+                             bn_window_length(config), args->max_batches, &score));
+    const double seconds = bn_seconds() - start;
+    status = args->json ? print_json(&model.loaded, &source, &score, seconds)
+                        : print_text(&score, seconds);
+out:
+    bn_text_source_clear(&source);
+    bn_tool_close(&model);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct args args = {.where = BN_TOOL_WHERE_DEFAULT};
+    return bn_tool_main(&program, run, &args, argc, argv);
+}

@@ -1,0 +1,47 @@
+/* evaluator.h - the loss of a model on given tokens, without gradients. */
+#ifndef BN_TOOLS_EVALUATOR_H
+#define BN_TOOLS_EVALUATOR_H
+
+#include "data/batcher.h"
+#include "model/model.h"
+
+/* One recorded graph, ids and labels i32 [batch, time]. */
+typedef struct bn_evaluator {
+    bn_backend *backend; /* borrowed */
+    bn_tape *tape;
+    bn_buffer arena, tokens;
+    bn_tensor ids, labels;
+    bn_value loss;
+} bn_evaluator;
+
+/* The model must outlive the evaluator; time <= model->positions. *out need
+ * not be initialised; on failure it is cleared. */
+bn_status bn_evaluator_init(const bn_model *model, int64_t batch, int64_t time,
+                            bn_evaluator *out) BN_MUST_CHECK;
+void bn_evaluator_clear(bn_evaluator *evaluator); /* {0} is fine */
+
+/* Mean loss in nats over the labels that are not BN_LABEL_IGNORE. */
+bn_status bn_evaluator_run(bn_evaluator *evaluator, const int32_t *tokens, const int32_t *labels,
+                           double *loss) BN_MUST_CHECK;
+
+typedef struct bn_score {
+    double nats;            /* sum over the labels */
+    int64_t labels, bytes;  /* predicted tokens, and the text bytes they stand for */
+    int64_t batches, total; /* visited, and how many cover the text */
+} bn_score;
+
+static inline double bn_score_loss(const bn_score *score)
+{
+    return score->nats / (double)score->labels;
+}
+
+double bn_score_perplexity(const bn_score *score);
+double bn_score_bits_per_byte(const bn_score *score);
+
+/* Loss over a span in windows of `time` tokens; max_batches as in
+ * bn_eval_batches_init(). BN_FAIL if it is not finite. */
+bn_status bn_score_span(const bn_model *model, bn_span span, const bn_tokenizer *tokenizer,
+                        int64_t batch, int64_t time, int64_t max_batches,
+                        bn_score *out) BN_MUST_CHECK;
+
+#endif

@@ -1,0 +1,63 @@
+/* tool.h - the frame of every program here: command line, errors, model.
+ *
+ * A program is an options table, a struct of arguments and a run function; what
+ * it returns is the exit code. stdout carries results, stderr everything else.
+ */
+#ifndef BN_TOOLS_TOOL_H
+#define BN_TOOLS_TOOL_H
+
+#include "base/options.h"
+#include "model/load.h"
+
+typedef bn_status (*bn_tool_run)(void *args);
+
+/* A whole main(): parses into `args` (defaults are there already), answers
+ * --help and --version, calls run, prints the error if there is one. */
+int bn_tool_main(const bn_program *program, bn_tool_run run, void *args, int argc, char **argv);
+
+/* Where a program computes; part of an arguments struct. */
+typedef struct bn_tool_where {
+    const char *device;
+    int64_t threads;
+} bn_tool_where;
+
+#define BN_TOOL_WHERE_DEFAULT                                                                      \
+    {                                                                                              \
+        .device = "auto", .threads = 0                                                             \
+    }
+
+/* Option rows for a bn_tool_where member named `where`. */
+#define BN_TOOL_WHERE_OPTIONS(type)                                                                \
+    {"device",                                                                                     \
+     0,                                                                                            \
+     "NAME",                                                                                       \
+     BN_OPT_STRING,                                                                                \
+     offsetof(type, where.device),                                                                 \
+     "auto, cpu or opencl[:N] (auto)"},                                                            \
+    {                                                                                              \
+        "threads", 0, "N", BN_OPT_I64, offsetof(type, where.threads),                              \
+            "CPU threads; 0 takes all (0); results do not depend on it"                            \
+    }
+
+/* An open model and the device it is on. */
+typedef struct bn_tool_model {
+    bn_backend *backend;
+    bn_loaded loaded;
+} bn_tool_model;
+
+/* Opens device and MODEL; says on stderr which damaged checkpoints were passed
+ * over. `pack` as in bn_loaded_open(). On failure *out is cleared. */
+bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack,
+                       bn_tool_model *out) BN_MUST_CHECK;
+void bn_tool_close(bn_tool_model *model); /* {0} is fine */
+
+/* "bitnet-qat 0.1.0" */
+extern const char bn_tool_producer[];
+
+/* Writes text to stdout; BN_IO if that fails. */
+bn_status bn_tool_print(const char *text) BN_MUST_CHECK;
+
+/* Prints the text and clears it. */
+bn_status bn_tool_print_text(bn_text *text) BN_MUST_CHECK;
+
+#endif
