@@ -97,7 +97,7 @@ static bn_status quantize(bn_telemetry *t, const bn_linear_layer *layer)
     call.in[0] = layer->weight->value;
     call.out[0] = bn_tensor_at(layer->codes, &t->device, 0);
     call.out[1] = bn_tensor_at(layer->scale, &t->device, scales_offset(layer));
-    BN_TRY(bn_backend_forward(be, &call));
+    BN_TRY(bn_backend_forward_alone(be, &call));
     BN_TRY(be->download(be, &call.out[0], t->fresh_codes));
     return bn_backend_get_f32(be, &call.out[1], t->fresh_scales, bn_tensor_numel(&call.out[1]));
 }

@@ -1,5 +1,18 @@
 #include "train/train_data.h"
 
+/* Finds a text that is too short before anything is made. */
+static bn_status check_lengths(const bn_config *config, const bn_train_data *data)
+{
+    const int64_t length = config->training.seq_len;
+    bn_batcher batcher;
+    bn_eval_batches batches;
+    BN_TRY(bn_batcher_init(&batcher, data->train, length, (uint64_t)config->training.seed));
+    if (data->validation.count == 0)
+        return BN_OK;
+    return bn_eval_batches_init(&batches, data->validation, data->tokenizer, length,
+                                config->training.batch_size, config->training.eval_batches);
+}
+
 bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
 {
     bn_status status = BN_OK;
@@ -16,6 +29,7 @@ bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
         BN_TRY_OUT(bn_corpus_split(out->train_corpus, config->data.validation_fraction, &out->train,
                                    &out->validation));
     }
+    BN_TRY_OUT(check_lengths(config, out));
 out:
     if (status != BN_OK)
         bn_train_data_clear(out);

@@ -50,6 +50,8 @@ void help_config(bn_config *config, const char *out, ...)
 void help_remove(const char *folder)
 {
     bn_strings names = {0};
+    if (!bn_fs_exists(folder))
+        return;
     assert_ok(bn_fs_list(folder, NULL, NULL, &names));
     for (size_t i = 0; i < names.count; i++)
         assert_ok(bn_fs_remove(help_path(folder, names.items[i])));
