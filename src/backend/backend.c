@@ -28,6 +28,23 @@ bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call)
     return kernel(backend, call);
 }
 
+bn_status bn_backend_forward_alone(bn_backend *backend, const bn_op_call *call)
+{
+    bn_scratch_rule rule = backend->rows[call->op].forward_scratch;
+    bn_buffer memory = {0};
+    bn_op_call with_scratch = *call;
+    const size_t bytes = rule ? rule(backend, call) : 0;
+    if (bytes) {
+        BN_TRY(backend->alloc(backend, bytes, &memory));
+        with_scratch.scratch = bn_tensor_at(bn_tensor_1d(BN_U8, (int64_t)bytes), &memory, 0);
+    }
+    bn_status status = bn_backend_forward(backend, &with_scratch);
+    if (status == BN_OK && bytes)
+        status = backend->sync(backend);
+    backend->release(backend, &memory);
+    return status;
+}
+
 bn_status bn_backend_put_f32(bn_backend *backend, const bn_tensor *dst, const float *src, int64_t n)
 {
     if (n != bn_tensor_numel(dst))

@@ -71,6 +71,10 @@ void bn_backend_free(bn_backend *backend); /* NULL is fine */
 bn_status bn_backend_forward(bn_backend *backend, const bn_op_call *call) BN_MUST_CHECK;
 bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call) BN_MUST_CHECK;
 
+/* The same for a single forward call outside a tape: call->scratch is ignored
+ * and what the kernel needs is allocated for the call. */
+bn_status bn_backend_forward_alone(bn_backend *backend, const bn_op_call *call) BN_MUST_CHECK;
+
 /* Upload and download with conversion between float32 host arrays and the
  * backend's real type. `n` must be the tensor's element count. */
 bn_status bn_backend_put_f32(bn_backend *backend, const bn_tensor *dst, const float *src,

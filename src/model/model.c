@@ -286,7 +286,7 @@ bn_status bn_model_pack(bn_model *model)
         call.in[0] = layer->weight->value;
         call.out[0] = layer->codes;
         call.out[1] = layer->scale;
-        BN_TRY(bn_backend_forward(be, &call));
+        BN_TRY(bn_backend_forward_alone(be, &call));
     }
     return BN_OK;
 }
