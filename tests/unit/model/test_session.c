@@ -1,0 +1,203 @@
+/* Sessions: the KV cache changes nothing but the time it takes. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "model/session.h"
+#include "unit/model/model_fixture.h"
+
+enum { VOCAB = 256, POSITIONS = 160 };
+
+static void random_ids(int32_t *ids, int64_t n, uint64_t seed)
+{
+    bn_rng rng = bn_rng_of(seed, 0);
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)bn_rng_below(&rng, VOCAB);
+}
+
+/* Logits of the last row against those of the whole sequence on a fresh tape:
+ * near (attention sums in another order) and the same choice. */
+static void check_last_row(const bn_model *model, const int32_t *ids, int64_t n,
+                           const float *logits)
+{
+    float *all = fixture_full_logits(model, ids, n);
+    const float *last = all + (n - 1) * VOCAB;
+    float size = 0;
+    for (int i = 0; i < VOCAB; i++)
+        size = fmaxf(size, fabsf(last[i]));
+    assert_true(size > 0);
+    for (int i = 0; i < VOCAB; i++)
+        if (!(fabsf(last[i] - logits[i]) <= 1e-5f * size))
+            fail_msg("%lld tokens, logit %d: %.9g with the cache, %.9g without", (long long)n, i,
+                     (double)logits[i], (double)last[i]);
+    assert_int_equal(fixture_argmax(last, VOCAB), fixture_argmax(logits, VOCAB));
+    free(all);
+}
+
+/* Greedy tokens after a prompt; every one compared with a full forward pass. */
+static void check_greedy(fixture *f, int64_t prompt, int64_t made)
+{
+    int32_t ids[POSITIONS];
+    float logits[VOCAB];
+    bn_session *session;
+    random_ids(ids, prompt, (uint64_t)prompt);
+    assert_ok(bn_session_new(f->model, 0, &session));
+    assert_int_equal(bn_session_capacity(session), POSITIONS);
+    assert_ok(bn_session_feed(session, ids, prompt, logits));
+    for (int64_t i = prompt;; i++) {
+        assert_int_equal(bn_session_position(session), i);
+        check_last_row(f->model, ids, i, logits);
+        if (i == prompt + made)
+            break;
+        ids[i] = fixture_argmax(logits, VOCAB);
+        assert_ok(bn_session_feed(session, &ids[i], 1, logits));
+    }
+    bn_session_free(session);
+}
+
+static void check_variant(const char *set, int training_steps)
+{
+    fixture f;
+    fixture_open(&f, set);
+    fixture_train(&f, training_steps);
+    assert_ok(bn_model_pack(f.model));
+    check_greedy(&f, 1, 6);
+    check_greedy(&f, BN_PREFILL_ROWS - 3, 7);
+    check_greedy(&f, 2 * BN_PREFILL_ROWS - 1, 4);
+    check_greedy(&f, POSITIONS - 2, 2);
+    fixture_close(&f);
+}
+
+static void test_greedy_equals_full_forward(void **state)
+{
+    (void)state;
+    check_variant("model.hidden_act=relu2", 0);
+    check_variant("model.hidden_act=silu", 20);
+}
+
+static void test_greedy_of_other_models(void **state)
+{
+    (void)state;
+    check_variant("model.tie_word_embeddings=false", 0);
+    check_variant("quantization.modules_to_not_convert=down_proj", 3);
+    check_variant("quantization.weight_scale=tensor", 3);
+    check_variant("quantization.activation_bits=none", 3);
+    check_variant("quantization.weight_bits=none", 3);
+}
+
+/* Without packing, graphs quantize the shadow weights each time: same bits. */
+static void test_packing_changes_no_bit(void **state)
+{
+    (void)state;
+    fixture f;
+    int32_t ids[100];
+    fixture_open(&f, NULL);
+    fixture_train(&f, 5);
+    random_ids(ids, 100, 1);
+    float *before = fixture_full_logits(f.model, ids, 100);
+    assert_ok(bn_model_pack(f.model));
+    float *after = fixture_full_logits(f.model, ids, 100);
+    assert_memory_equal(before, after, 100 * VOCAB * sizeof *before);
+    free(before);
+    free(after);
+    fixture_close(&f);
+}
+
+/* Feeds the ids in pieces of the given sizes, 0 at the end. */
+static void feed_in_pieces(bn_session *session, const int32_t *ids, const int *pieces,
+                           float *logits)
+{
+    for (int64_t at = bn_session_position(session); *pieces; at += *pieces++)
+        assert_ok(bn_session_feed(session, ids + at, *pieces, logits));
+}
+
+static void test_cutting_changes_no_bit(void **state)
+{
+    (void)state;
+    static const int cuts[][8] = {{150},    {64, 64, 22},  {63, 87},
+                                  {1, 149}, {10, 130, 10}, {65, 64, 20, 1}};
+    fixture f;
+    bn_session *session;
+    int32_t ids[POSITIONS];
+    float expected[VOCAB], logits[VOCAB];
+    fixture_open(&f, NULL);
+    fixture_train(&f, 5);
+    assert_ok(bn_model_pack(f.model));
+    random_ids(ids, POSITIONS, 2);
+    assert_ok(bn_session_new(f.model, 0, &session));
+    for (int i = 0; i < 150; i++)
+        assert_ok(bn_session_feed(session, ids + i, 1, expected));
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        bn_session_rewind(session, 0);
+        feed_in_pieces(session, ids, cuts[i], logits);
+        assert_int_equal(bn_session_position(session), 150);
+        assert_memory_equal(expected, logits, sizeof logits);
+    }
+    bn_session_free(session);
+    fixture_close(&f);
+}
+
+static void test_rewind_forgets(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_session *session;
+    int32_t ids[POSITIONS], other[POSITIONS];
+    float expected[VOCAB], logits[VOCAB];
+    fixture_open(&f, NULL);
+    assert_ok(bn_model_pack(f.model));
+    random_ids(ids, POSITIONS, 3);
+    random_ids(other, POSITIONS, 4);
+    assert_ok(bn_session_new(f.model, 0, &session));
+    assert_ok(bn_session_feed(session, ids, 100, expected));
+    bn_session_rewind(session, 40);
+    assert_ok(bn_session_feed(session, other, 100, logits));
+    assert_memory_not_equal(expected, logits, sizeof logits);
+    bn_session_rewind(session, 40);
+    bn_session_rewind(session, 41); /* not back: no effect */
+    assert_int_equal(bn_session_position(session), 40);
+    assert_ok(bn_session_feed(session, ids + 40, 60, logits));
+    assert_memory_equal(expected, logits, sizeof logits);
+    bn_session_free(session);
+    fixture_close(&f);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_session *session;
+    int32_t ids[POSITIONS];
+    float logits[VOCAB];
+    fixture_open(&f, NULL);
+    assert_ok(bn_model_pack(f.model));
+    random_ids(ids, POSITIONS, 5);
+    assert_int_equal(bn_session_new(f.model, POSITIONS + 1, &session), BN_USAGE);
+    assert_non_null(strstr(bn_error_text(), "161"));
+    assert_ok(bn_session_new(f.model, 10, &session)); /* fewer than one chunk */
+    assert_int_equal(bn_session_capacity(session), 10);
+    assert_int_equal(bn_session_feed(session, ids, 0, logits), BN_FAIL);
+    assert_int_equal(bn_session_feed(session, ids, 11, logits), BN_FAIL);
+    assert_ok(bn_session_feed(session, ids, 10, logits));
+    check_last_row(f.model, ids, 10, logits);
+    assert_int_equal(bn_session_feed(session, ids, 1, logits), BN_FAIL);
+    assert_non_null(strstr(bn_error_text(), "10 of 10"));
+    bn_session_rewind(session, 9);
+    assert_ok(bn_session_feed(session, ids + 9, 1, NULL)); /* logits not wanted */
+    bn_session_free(session);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_greedy_equals_full_forward),
+        cmocka_unit_test(test_greedy_of_other_models),
+        cmocka_unit_test(test_packing_changes_no_bit),
+        cmocka_unit_test(test_cutting_changes_no_bit),
+        cmocka_unit_test(test_rewind_forgets),
+        cmocka_unit_test(test_limits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
