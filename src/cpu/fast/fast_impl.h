@@ -23,10 +23,11 @@ static inline int64_t bn_fast_workers(const bn_backend *backend)
     return bn_threads_count(bn_cpu_of(backend)->threads);
 }
 
-/* Operands of a call; NULL for an absent one. */
+/* Operands of a call; NULL for an absent one and, in backward, for one that is
+ * not kept: it has a shape but no memory. */
 static inline void *bn_fast_data(const bn_tensor *t)
 {
-    return bn_tensor_present(t) ? bn_tensor_data(t) : NULL;
+    return t->buffer ? bn_tensor_data(t) : NULL;
 }
 
 static inline const float *bn_fast_in(const bn_op_call *c, int i)
