@@ -296,6 +296,36 @@ static void absmean(void **state)
     bn_op_instance_clear(&op);
 }
 
+/* codes * step and codes * gamma of the two tests above, per token and per
+ * tensor, per group and per row. */
+static void fake_quantizers(void **state)
+{
+    (void)state;
+    const double x[] = {127, 0.5, 1.5, -2.5, -2, 1, 0, 2}, s = 2.0 / 127;
+    bn_op_spec act = {.op = BN_OP_ACT_FAKE_QUANT, .in = {bn_tensor_2d(BN_F64, 2, 4)}, .data = {x}};
+    bn_op_instance op;
+    run(&op, &act);
+    expect(&op.call.out[0], (double[]){127, 0, 2, -2, -127 * s, 64 * s, 0, 127 * s});
+    bn_op_instance_clear(&op);
+    act.params.act.per_tensor = true;
+    run(&op, &act);
+    expect(&op.call.out[0], (double[]){127, 0, 2, -2, -2, 1, 0, 2});
+    bn_op_instance_clear(&op);
+
+    const double w[] = {1, -3, 0.5, 8, 0.25, -0.25};
+    bn_op_spec weight = {.op = BN_OP_WEIGHT_FAKE_QUANT,
+                         .params.weight.group_size = 2,
+                         .in = {bn_tensor_2d(BN_F64, 2, 3)},
+                         .data = {w}};
+    run(&op, &weight); /* gammas 2, 0.5; 4.125, 0.25; 1/2 rounds to 0 */
+    expect(&op.call.out[0], (double[]){0, -2, 0.5, 4.125, 0, -0.25});
+    bn_op_instance_clear(&op);
+    weight.params.weight.group_size = BN_PER_ROW;
+    run(&op, &weight);
+    expect(&op.call.out[0], (double[]){1.5, -1.5, 0, 8.5 / 3, 0, 0});
+    bn_op_instance_clear(&op);
+}
+
 /* One output by hand: two groups, one of them short. */
 static void bitlinear(void **state)
 {
@@ -559,6 +589,7 @@ static int run_on(bn_dtype real)
         cmocka_unit_test(linear_cross_entropy),
         cmocka_unit_test(absmax),
         cmocka_unit_test(absmean),
+        cmocka_unit_test(fake_quantizers),
         cmocka_unit_test(bitlinear),
         cmocka_unit_test(straight_through),
         cmocka_unit_test(cross_entropy_of_nothing_is_zero),
