@@ -114,12 +114,18 @@ void bn_ternary_group_sums__avx2(const bn_ternary_job *job, const int8_t *x, int
     }
 }
 
-/* `quads` k-quads (at most QUADS_EXACT) of ROWS rows and one panel, added into
- * int16 and then, as int32 pairs, to acc. */
-INLINE void tile_quads(const int8_t *x, int64_t ld_x, const uint8_t *w, int64_t quads,
-                       __m256i acc[ROWS][2])
+/* Holds a value in a register here and now. Without it the compiler starts all
+ * products of a step first and has no registers left for the accumulators. */
+INLINE void in_register(__m256i *v)
 {
-    __m256i s[ROWS][2];
+    __asm__ volatile("" : "+x"(*v));
+}
+
+/* s = the sums of `quads` k-quads (at most QUADS_EXACT) of ROWS rows and one
+ * panel, in pairs of neighbouring lanes. */
+INLINE void tile_quads(const int8_t *x, int64_t ld_x, const uint8_t *w, int64_t quads,
+                       __m256i s[ROWS][2])
+{
     for (int r = 0; r < ROWS; r++)
         s[r][0] = s[r][1] = _mm256_setzero_si256();
     const int8_t *x3 = x + 3 * ld_x;
@@ -129,43 +135,67 @@ INLINE void tile_quads(const int8_t *x, int64_t ld_x, const uint8_t *w, int64_t 
         for (int r = 0; r < ROWS; r++) {
             int32_t four;
             memcpy(&four, r < 3 ? x + r * ld_x : x3 + (r - 3) * ld_x, 4);
-            const __m256i v = _mm256_set1_epi32(four);
+            __m256i v = _mm256_set1_epi32(four);
+            in_register(&v);
             s[r][0] = _mm256_add_epi16(s[r][0], _mm256_maddubs_epi16(w0, v));
             s[r][1] = _mm256_add_epi16(s[r][1], _mm256_maddubs_epi16(w1, v));
+            in_register(&s[r][0]);
+            in_register(&s[r][1]);
         }
     }
+}
+
+/* t = fma(acc - sum, gamma, t) */
+INLINE void close_group(__m256i acc, int32_t sum, const float *gamma, float *t)
+{
+    const __m256 f = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, _mm256_set1_epi32(sum)));
+    _mm256_storeu_ps(t, _mm256_fmadd_ps(f, _mm256_loadu_ps(gamma), _mm256_loadu_ps(t)));
+}
+
+/* A group that is too long for int16: in pieces, added up in int32. */
+static __attribute__((noinline)) void long_group(const int8_t *x, int64_t ld_x, const uint8_t *w,
+                                                 int64_t quads, __m256i acc[ROWS][2])
+{
     const __m256i ones = _mm256_set1_epi16(1);
     for (int r = 0; r < ROWS; r++)
-        for (int h = 0; h < 2; h++)
-            acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(s[r][h], ones));
+        acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    for (int64_t i = 0; i < quads; i += QUADS_EXACT) {
+        __m256i s[ROWS][2];
+        tile_quads(x + 4 * i, ld_x, w + 64 * i, quads - i < QUADS_EXACT ? quads - i : QUADS_EXACT,
+                   s);
+        for (int r = 0; r < ROWS; r++)
+            for (int h = 0; h < 2; h++)
+                acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(s[r][h], ones));
+    }
 }
 
 static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
                  const uint8_t *panel, float *t)
 {
     const float *gamma = (const float *)(const void *)(panel + (size_t)job->quads * 64);
+    const __m256i ones = _mm256_set1_epi16(1);
     for (int i = 0; i < ROWS * 2; i++)
         _mm256_storeu_ps(t + 8 * i, _mm256_setzero_ps());
-    for (int64_t g = 0; g < job->groups; g++, gamma += BN_PANEL_COLS) {
-        __m256i acc[ROWS][2];
-        for (int r = 0; r < ROWS; r++)
-            acc[r][0] = acc[r][1] = _mm256_set1_epi32(-sums[r * job->groups + g]);
-        int64_t left = bn_ternary_quads_of(job, g);
-        while (left > 0) {
-            int64_t n = left < QUADS_EXACT ? left : QUADS_EXACT;
-            tile_quads(x, ld_x, panel, n, acc);
-            x += 4 * n;
-            panel += 64 * n;
-            left -= n;
+    const int64_t groups = job->groups;
+    for (int64_t g = 0; g < groups; g++, gamma += BN_PANEL_COLS) {
+        const int64_t quads = bn_ternary_quads_of(job, g);
+        if (quads <= QUADS_EXACT) {
+            __m256i s[ROWS][2];
+            tile_quads(x, ld_x, panel, quads, s);
+            for (int r = 0; r < ROWS; r++)
+                for (int h = 0; h < 2; h++)
+                    close_group(_mm256_madd_epi16(s[r][h], ones), sums[r * groups + g],
+                                gamma + 8 * h, t + r * BN_PANEL_COLS + 8 * h);
+        } else {
+            __m256i acc[ROWS][2]; /* of its own: its address leaves the registers */
+            long_group(x, ld_x, panel, quads, acc);
+            for (int r = 0; r < ROWS; r++)
+                for (int h = 0; h < 2; h++)
+                    close_group(acc[r][h], sums[r * groups + g], gamma + 8 * h,
+                                t + r * BN_PANEL_COLS + 8 * h);
         }
-        const __m256 g0 = _mm256_loadu_ps(gamma), g1 = _mm256_loadu_ps(gamma + 8);
-        for (int r = 0; r < ROWS; r++) {
-            float *row = t + r * BN_PANEL_COLS;
-            _mm256_storeu_ps(
-                row, _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[r][0]), g0, _mm256_loadu_ps(row)));
-            _mm256_storeu_ps(row + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[r][1]), g1,
-                                                      _mm256_loadu_ps(row + 8)));
-        }
+        x += 4 * quads;
+        panel += 64 * quads;
     }
 }
 
