@@ -64,7 +64,8 @@ bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_
     t->backend = backend;
     t->schedule = bn_schedule_of(config);
     t->one_batch = one_batch;
-    t->progress = (bn_train_progress){.best_val_loss = INFINITY, .best_step = -1, .last_loss = NAN};
+    t->progress = (bn_train_progress){
+        .best_val_loss = (double)INFINITY, .best_step = -1, .last_loss = (double)NAN};
     bn_status status = build(t);
     if (status != BN_OK)
         bn_trainer_free(t);
