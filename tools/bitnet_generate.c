@@ -22,9 +22,9 @@ struct args {
 
 static const bn_option options[] = {
     {"prompt", 'p', "TEXT", BN_OPT_STRING, offsetof(struct args, prompt),
-     "text to continue; - reads it from standard input (a line break)"},
+     "text to continue; - reads it from standard input (default: a line break)"},
     {"prompt-file", 0, "FILE", BN_OPT_STRING, offsetof(struct args, prompt_file),
-     "read it from a file"},
+     "read the prompt from FILE"},
     {"tokens", 'n', "N", BN_OPT_I64, offsetof(struct args, tokens), "tokens to make (200)"},
     {"temp", 0, "X", BN_OPT_F64, offsetof(struct args, temperature),
      "temperature; 0 always takes the likeliest token (0.8)"},
@@ -32,7 +32,7 @@ static const bn_option options[] = {
     {"top-k", 0, "K", BN_OPT_I64, offsetof(struct args, top_k),
      "draw from the K likeliest tokens; 0 from all (40)"},
     {"top-p", 0, "P", BN_OPT_F64, offsetof(struct args, top_p),
-     "and of these from the fewest that reach probability P (0.95)"},
+     "and among these, from the fewest that reach probability P (0.95)"},
     {"seed", 0, "N", BN_OPT_U64, offsetof(struct args, seed), "of the random draws (1337)"},
     {"stop", 0, "TEXT", BN_OPT_STRING, offsetof(struct args, stop),
      "end before this text would appear"},

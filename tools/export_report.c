@@ -157,27 +157,12 @@ out:
 void bn_export_report_clear(bn_export_report *report)
 {
     free(report->json);
-    report->json = NULL;
+    free(report->check.text);
+    *report = (bn_export_report){0};
 }
 
-void bn_export_report_text(const bn_export_report *report, bn_text *text)
+static void check_text(const bn_export_check *check, bn_text *text)
 {
-    const bn_export_check *check = &report->check;
-    char a[BN_SIZE_TEXT], b[BN_SIZE_TEXT];
-    bn_text_addf(text, "%s -> %s\n", report->source, report->path);
-    bn_text_addf(text,
-                 "  %d ternary layers: %s -> %s, %.2f times smaller (worst layer %.2f), "
-                 "%.3f bits per weight with scales\n",
-                 report->layers, bn_size_text(report->ternary.bytes_float, a),
-                 bn_size_text(report->ternary.bytes_stored, b), ratio_of(&report->ternary),
-                 report->smallest_ratio, bits_per_weight(&report->ternary));
-    bn_text_addf(text, "  whole file: %s -> %s, %.2f times smaller\n",
-                 bn_size_text(report->all.bytes_float, a), bn_size_text(report->file_bytes, b),
-                 (double)report->all.bytes_float / (double)report->file_bytes);
-    if (!check->done) {
-        bn_text_add(text, "  not verified\n");
-        return;
-    }
     bn_text_addf(text,
                  "  verified: %lld codes, %lld scales and %lld floats as in the source; %d "
                  "products bit for bit; largest logit difference %.3g\n",
@@ -186,4 +171,28 @@ void bn_export_report_text(const bn_export_report *report, bn_text *text)
     bn_text_addf(text, "  loss %.6f -> %.6f, perplexity %.4f -> %.4f on %lld tokens of %s\n",
                  check->loss_before, check->loss_after, exp(check->loss_before),
                  exp(check->loss_after), (long long)check->loss_tokens, check->text);
+}
+
+void bn_export_report_text(const bn_export_report *report, bn_text *text)
+{
+    const bn_export_check *check = &report->check;
+    char a[BN_SIZE_TEXT], b[BN_SIZE_TEXT];
+    bn_text_addf(text, "%s -> %s\n", report->source, report->path);
+    if (report->layers)
+        bn_text_addf(text,
+                     "  %d ternary layers: %s -> %s, %.2f times smaller (worst layer %.2f), "
+                     "%.3f bits per weight with scales\n",
+                     report->layers, bn_size_text(report->ternary.bytes_float, a),
+                     bn_size_text(report->ternary.bytes_stored, b), ratio_of(&report->ternary),
+                     report->smallest_ratio, bits_per_weight(&report->ternary));
+    else
+        bn_text_add(text, "  no ternary layers: the model was trained without quantization\n");
+    bn_text_addf(text, "  whole file: %s -> %s, %.2f times smaller\n",
+                 bn_size_text(report->all.bytes_float, a), bn_size_text(report->file_bytes, b),
+                 (double)report->all.bytes_float / (double)report->file_bytes);
+    if (check->done)
+        check_text(check, text);
+    else
+        bn_text_add(text, "  not verified\n");
+    bn_text_addf(text, "  report: %s.report.json\n", report->path);
 }

@@ -15,7 +15,7 @@ typedef struct bn_export_check {
     double logit_relative;          /* against the source with its floats as stored */
     double loss_before, loss_after; /* nats per token */
     int64_t loss_tokens;
-    const char *text; /* the sample's source; borrowed */
+    char *text; /* where the tokens are from; owned */
     bool random;
 } bn_export_check;
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/blas/blas.h"
+#include "cpu/cpu.h"
 #include "model/device.h"
 
 const char bn_tool_producer[] = "bitnet-qat " BITNET_VERSION;
@@ -37,16 +39,16 @@ static bn_status print_help(const bn_program *program)
     return status;
 }
 
-/* Version, and the devices with the kernels they would use. */
+/* The version, and what computes. */
 static bn_status print_version(const bn_program *program)
 {
+    bn_backend *backend;
     bn_text text = {0};
-    bn_text_addf(&text, "%s (%s)\n", program->name, bn_tool_producer);
-    bn_status status = bn_device_list(&text);
-    if (status != BN_OK) {
-        bn_text_clear(&text);
-        return status;
-    }
+    BN_TRY(bn_cpu_backend_new(NULL, &backend));
+    bn_text_addf(&text, "%s %s\ncpu kernels: %s\nthreads: %d\nOpenBLAS core: %s\n", program->name,
+                 BITNET_VERSION, bn_cpu_isa(backend), bn_threads_count(bn_cpu_threads(backend)),
+                 bn_blas_core());
+    bn_backend_free(backend);
     return bn_tool_print_text(&text);
 }
 

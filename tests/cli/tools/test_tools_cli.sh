@@ -1,0 +1,306 @@
+#!/bin/sh
+# The command lines of bitnet-export, -generate, -eval and -inspect: exit codes,
+# messages, what goes to stdout and what to stderr.
+# usage: test_tools_cli.sh BIN_DIR (in a scratch folder)
+set -u
+
+bin=$1
+failures=0
+unset OPENBLAS_CORETYPE
+
+rm -rf out floats empty broken ./*.h5 ./*.json ./*.unverified text.txt short.txt
+i=0
+while [ $i -lt 150 ]; do
+    echo "line $i: the river runs over stones and under the mountain"
+    i=$((i + 1))
+done >text.txt
+cat >config.json <<'JSON'
+{ "model": { "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "max_position_embeddings": 16 },
+  "quantization": { "group_size": 32 },
+  "data": { "train": "text.txt" },
+  "training": { "seq_len": 16, "batch_size": 2, "max_steps": 12, "warmup_steps": 2,
+                "log_interval": 4, "eval_interval": 6 },
+  "output_dir": "out" }
+JSON
+"$bin/bitnet-train" config.json --quiet >/dev/null || exit 1
+"$bin/bitnet-train" config.json --quiet --output-dir floats --max-steps 2 \
+    --set quantization.weight_bits=none >/dev/null || exit 1
+
+run() { # run PROGRAM ARGS...: $status; stdout in o, stderr in e
+    program=bitnet-$1
+    shift
+    command="$program $*"
+    "$bin/$program" "$@" >o 2>e </dev/null
+    status=$?
+}
+
+fail() {
+    failures=$((failures + 1))
+    printf 'FAILED: %s: %s\n--- stdout:\n%s\n--- stderr:\n%s\n' "$command" "$1" \
+        "$(head -c 2000 o)" "$(head -c 2000 e)"
+}
+
+expect() { # expect STATUS TEXT...: exit status, and each text in stderr
+    want=$1
+    shift
+    [ "$status" -eq "$want" ] || fail "exit status $status, expected $want"
+    for text in "$@"; do
+        grep -qF -- "$text" e || fail "stderr lacks: $text"
+    done
+}
+
+refused() { # refused STATUS TEXT...: that, one line of stderr, nothing on stdout
+    expect "$@"
+    [ "$(wc -l <e)" -eq 1 ] || fail "the message is not one line"
+    [ ! -s o ] || fail "stdout is not empty"
+    grep -q "^$program: " e || fail "the message does not start with the program's name"
+}
+
+stdout_has() {
+    for text in "$@"; do
+        grep -qF -- "$text" o || fail "stdout lacks: $text"
+    done
+}
+
+json() { # json PYTHON-EXPRESSION over d, the object on stdout
+    /usr/bin/env python3 -c "
+import json, sys
+d = json.load(open('o'))
+sys.exit(0 if ($1) else 1)" || fail "not true of the JSON: $1"
+}
+
+# ---- every program ----
+for name in export generate eval inspect; do
+    run $name --help
+    expect 0
+    stdout_has "Usage: bitnet-$name" --version 'Exit codes'
+    run $name --version
+    expect 0
+    stdout_has "bitnet-$name " 'cpu kernels: ' 'OpenBLAS core: '
+    run $name
+    refused 2 --help
+    run $name --bogus out
+    refused 2 bogus
+done
+for name in generate inspect; do
+    run $name nowhere.h5
+    refused 66 nowhere.h5
+    run $name text.txt
+    refused 65 text.txt
+    mkdir -p empty
+    run $name empty
+    refused 66 empty
+done
+run generate out --device cuda
+refused 2 cuda
+run generate out --threads -1
+refused 2 threads
+run eval out --data text.txt --threads 5000
+refused 2 threads
+
+# ---- export ----
+run export out
+refused 2 '-o FILE'
+run export out -o
+refused 2 output
+run export out -o model.h5 --format gguf
+refused 2 gguf hdf5
+run export out -o model.h5 --encoding ternary3
+refused 2 ternary3 base3x5 ternary2
+run export out -o model.h5 --float-dtype int8
+refused 2 int8 float16 bfloat16
+run export out -o model.h5 --verify --no-verify
+refused 2 --no-verify
+run export nowhere.h5 -o model.h5
+refused 66 nowhere.h5
+run export text.txt -o model.h5
+refused 65 text.txt
+run export out -o empty
+refused 2 empty
+run export out -o missing/model.h5
+refused 74 missing/model.h5
+run export out -o model.h5 --data nowhere.txt
+refused 66 nowhere.txt
+[ ! -e model.h5 ] && [ ! -e model.h5.unverified ] || fail 'something was left behind'
+
+run export out -o model.h5
+expect 0 'ternary layers' 'times smaller' verified 'bit for bit' text.txt model.h5.report.json
+[ ! -s o ] || fail 'stdout is not empty'
+[ -s model.h5 ] && [ -s model.h5.report.json ] || fail 'file and report are not there'
+run export out -o model.h5
+expect 0
+run export model.h5 -o model.h5
+refused 2 'the model itself'
+run export out -o small.h5 --encoding ternary2 --float-dtype bfloat16 --compress --quiet --json
+expect 0
+[ ! -s e ] || fail 'stderr is not empty'
+json "d['encoding'] == 'ternary2' and d['float_dtype'] == 'bfloat16' and d['compressed']"
+json "d['verification']['products_bit_equal'] == 7 and d['ternary']['layers'] == 7"
+cmp -s o small.h5.report.json || fail 'report and stdout differ'
+run export out -o plain.h5 --no-verify --json
+expect 0 'not verified'
+json "d['verification'] is None and len(d['sha256']) == 64"
+[ "$(sha256sum <plain.h5 | cut -d' ' -f1)" = "$(python3 -c "
+import json; print(json.load(open('plain.h5.report.json'))['sha256'])")" ] || fail 'wrong SHA-256'
+run export small.h5 -o again.h5 --encoding base3x5
+expect 0 verified
+run export floats -o floats.h5
+expect 0 'no ternary layers' verified
+mv text.txt away.txt
+run export out -o random.h5
+expect 0 'random tokens (seed 1)'
+mv away.txt text.txt
+
+# ---- eval ----
+run eval out
+refused 2 --data
+run eval out --data nowhere.txt
+refused 66 nowhere.txt
+run eval out --data text.txt --max-batches -1
+refused 2 --max-batches
+run eval out --data text.txt --batch-size -1
+refused 2 --batch-size
+printf x >short.txt
+run eval out --data short.txt
+refused 65 short.txt
+run eval out --data text.txt
+expect 0 tokens/s
+stdout_has loss perplexity 'bits per byte'
+run eval out --data text.txt --json
+expect 0
+json "d['tokens'] == d['bytes'] == $(wc -c <text.txt) - 1 and not d['packed'] and d['step'] == 12"
+json "0 < d['loss'] < 6 and abs(d['bits_per_byte'] - d['loss'] / 0.6931471805599453) < 1e-9"
+cp o checkpoint.json
+run eval model.h5 --data text.txt --json
+json "d['packed'] and d['loss'] == json.load(open('checkpoint.json'))['loss']"
+run eval model.h5 --data text.txt --json --batch-size 7 --threads 1
+json "abs(d['loss'] - json.load(open('checkpoint.json'))['loss']) < 1e-6"
+run eval out --data text.txt --json --max-batches 3
+json "d['batches'] == 3 and d['tokens'] == 96"
+run eval out --validation-split --json
+json "abs(d['loss'] - json.load(open('out/summary.json'))['val_loss']) < 1e-9"
+run eval out --validation-split --data text.txt --json
+json "abs(d['loss'] - json.load(open('out/summary.json'))['val_loss']) < 1e-9"
+
+# ---- generate ----
+run generate out -n 0
+refused 2 '-n 0'
+run generate out -n many
+refused 2 many
+run generate out --temp -1
+refused 2 --temp
+run generate out --top-k -1
+refused 2 --top-k
+run generate out --top-p 0
+refused 2 --top-p
+run generate out --top-p 1.5
+refused 2 --top-p
+run generate out --stop ''
+refused 2 --stop
+run generate out -p a --prompt-file text.txt
+refused 2 --prompt-file
+run generate out --prompt-file nowhere.txt
+refused 66 nowhere.txt
+
+size() { # size BYTES: of stdout
+    [ "$(wc -c <o)" -eq "$1" ] || fail "stdout has $(wc -c <o) bytes, expected $1"
+}
+run generate out -p 'the river' -n 5 --temp 0
+expect 0 'prompt 9 tokens' 'generated 5 tokens' tokens/s
+size 14
+[ "$(head -c 9 o)" = 'the river' ] || fail 'the prompt is not first'
+cp o greedy
+run generate model.h5 -p 'the river' -n 5 --greedy --quiet
+expect 0
+[ ! -s e ] || fail 'stderr is not empty'
+cmp -s o greedy || fail 'the packed model says something else'
+run generate out -p 'the river' -n 5 --greedy --no-echo
+size 5
+[ "$(tail -c 5 greedy)" = "$(cat o)" ] || fail 'the echo is not all that differs'
+printf 'the river' >prompt.txt
+run generate out --prompt-file prompt.txt -n 5 --greedy
+cmp -s o greedy || fail '--prompt-file says something else'
+"$bin/bitnet-generate" out -p - -n 5 --greedy <prompt.txt >o 2>e
+cmp -s o greedy || fail '-p - says something else'
+run generate out -p '' -n 3
+expect 0 'prompt 1 tokens'
+size 4
+[ "$(head -c 1 o | od -An -c | tr -d ' ')" = '\n' ] || fail 'the empty prompt is no line break'
+
+# The same seed gives the same text, another one does not; threads change nothing.
+run generate out -p a -n 60 --seed 5
+cp o seed5
+run generate out -p a -n 60 --seed 5 --threads 1
+cmp -s o seed5 || fail 'the same seed gives another text'
+run generate out -p a -n 60 --seed 6
+! cmp -s o seed5 || fail 'another seed gives the same text'
+
+# Far beyond the 16 positions of the model, and a prompt that is longer.
+run generate out -p a -n 200 --seed 1
+expect 0
+size 201
+run generate out --prompt-file text.txt -n 20 --no-echo
+expect 0 'the last 16 are read'
+size 20
+
+# Output ends before the stop text, even where it is cut by tokens.
+run generate out -p a -n 60 --seed 5 --no-echo
+stop=$(tail -c +21 o | head -c 3)
+before=$(python3 -c "
+import sys
+text, stop = open('o', 'rb').read(), open('o', 'rb').read()[20:23]
+print(text.index(stop))")
+python3 - "$bin" "$before" <<'PY' || { command='bitnet-generate --stop'; fail 'wrong end of output'; }
+import subprocess, sys
+text = open('o', 'rb').read()
+out = subprocess.run([sys.argv[1] + '/bitnet-generate', 'out', '-p', 'a', '-n', '60', '--seed', '5',
+                      '--no-echo', '--stop', text[20:23]], capture_output=True)
+sys.exit(0 if out.returncode == 0 and out.stdout == text[:int(sys.argv[2])] else 1)
+PY
+[ -n "$stop" ] || fail 'no stop text'
+if [ -w /dev/full ]; then
+    command='bitnet-generate to a full disk'
+    "$bin/bitnet-generate" out -n 5 >/dev/full 2>e
+    status=$?
+    : >o
+    expect 74 'standard output'
+fi
+
+# ---- inspect ----
+run inspect out
+expect 0
+stdout_has checkpoint 'step 12' q_proj SQNR cosine 'times smaller'
+run inspect model.h5
+expect 0
+stdout_has 'packed model' q_proj entropy
+run inspect out --json
+json "d['kind'] == 'checkpoint' and d['step'] == 12 and d['ternary_tensors'] == 7"
+json "d['config']['model']['hidden_size'] == 32 and d['tokenizer'] == 'byte'"
+json "all(t['sqnr_db'] > 3 for t in d['tensors'] if t['ternary'])"
+json "all(abs(t['share_minus'] + t['share_zero'] + t['share_plus'] - 1) < 1e-12 for t in d['tensors'] if t['ternary'])"
+run inspect model.h5 --json
+json "d['kind'] == 'packed' and d['ternary_tensors'] == 7"
+json "all('mse' not in t for t in d['tensors'])"
+run inspect floats --json
+json "d['ternary_tensors'] == 0"
+
+# ---- damage ----
+mkdir -p broken
+cp out/*.h5 broken/
+newest=$(ls broken/*.h5 | tail -1)
+printf '\377\377\377\377' | dd of="$newest" bs=1 seek=20000 conv=notrunc 2>/dev/null
+run inspect "$newest"
+refused 65 "$newest"
+run inspect broken
+[ "$status" -eq 0 ] && { expect 0 'passed over' "$(basename "$newest")"; } || refused 66 broken
+head -c 5000 model.h5 >cut.h5
+for name in generate inspect; do
+    run $name cut.h5
+    refused 65 cut.h5
+done
+run eval cut.h5 --data text.txt
+refused 65 cut.h5
+
+[ $failures -eq 0 ] || echo "$failures failures"
+[ $failures -eq 0 ]
