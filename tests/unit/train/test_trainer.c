@@ -181,13 +181,15 @@ static void test_dropout(void **state)
     bn_step_result first = step(&f), second = step(&f);
     assert_true(first.loss != second.loss);
     stop(&f);
-    help_config(&f.config, "unused", "model.dropout=0.5", NULL);
-    start(&f, false);
-    bn_evaluation a, b;
-    assert_ok(bn_trainer_evaluate(f.trainer, &a));
-    assert_ok(bn_trainer_evaluate(f.trainer, &b));
-    assert_true(a.loss == b.loss);
-    stop(&f);
+    static const char *const rates[] = {"model.dropout=0.5", "model.dropout=0"};
+    bn_evaluation evaluations[2];
+    for (int k = 0; k < 2; k++) {
+        help_config(&f.config, "unused", rates[k], NULL);
+        start(&f, false);
+        assert_ok(bn_trainer_evaluate(f.trainer, &evaluations[k]));
+        stop(&f);
+    }
+    assert_true(evaluations[0].loss == evaluations[1].loss);
 }
 
 static void test_nan_guard(void **state)
