@@ -172,6 +172,8 @@ void bench_report(bench *b, const bench_result *r)
             bn_json_string(&b->out, "unit", r->kind);
             bn_json_double(&b->out, "rate", rate);
         }
+        if (r->tokens > 0)
+            bn_json_double(&b->out, "tokens_per_second", r->tokens / r->median_s);
         bn_json_double(&b->out, "gb_per_s", bandwidth);
         if (r->error >= 0)
             bn_json_double(&b->out, "error", r->error);
@@ -181,6 +183,8 @@ void bench_report(bench *b, const bench_result *r)
     char work[32] = "", error[16] = "-";
     if (r->kind)
         snprintf(work, sizeof work, "%.1f %s", rate, r->kind);
+    if (r->tokens > 0)
+        snprintf(work, sizeof work, "%.0f tok/s", r->tokens / r->median_s);
     if (r->error >= 0)
         snprintf(error, sizeof error, "%.1e", r->error);
     printf("%-32s %-30s %10.1f %10.1f %16s %9.1f %9s\n", r->name, r->shape, r->min_s * 1e6,

@@ -49,7 +49,8 @@ typedef struct bench_result {
     double min_s, median_s;
     double work, bytes;
     const char *kind;
-    double error; /* of the verification; < 0: not verified here */
+    double tokens; /* of one run; > 0: the rate is tokens per second, by the median */
+    double error;  /* of the verification; < 0: not verified here */
 } bench_result;
 
 /* Times `body` and fills min_s and median_s. */

@@ -1,0 +1,101 @@
+/* bench-generate: prefill and decode through a session with a KV cache on packed
+ * random weights. Verifies that one token at a time and whole chunks give the
+ * same logits, bit for bit, before it times. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "bench/harness.h"
+#include "bench/workload.h"
+#include "model/session.h"
+
+typedef struct generation {
+    bn_session *session;
+    int32_t *ids;
+    float *logits, *other;
+    int64_t prompt, vocab;
+} generation;
+
+static bn_status prefill(void *arg)
+{
+    generation *g = arg;
+    bn_session_rewind(g->session, 0);
+    return bn_session_feed(g->session, g->ids, g->prompt, g->logits);
+}
+
+/* One token after half the context. */
+static bn_status decode(void *arg)
+{
+    generation *g = arg;
+    bn_session_rewind(g->session, g->prompt / 2);
+    return bn_session_feed(g->session, g->ids, 1, g->logits);
+}
+
+static bn_status verify(generation *g)
+{
+    BN_TRY(prefill(g));
+    memcpy(g->other, g->logits, (size_t)g->vocab * sizeof *g->other);
+    bn_session_rewind(g->session, 0);
+    for (int64_t i = 0; i < g->prompt; i++)
+        BN_TRY(bn_session_feed(g->session, &g->ids[i], 1, g->logits));
+    if (memcmp(g->other, g->logits, (size_t)g->vocab * sizeof *g->other) != 0)
+        return bn_error(BN_MISMATCH, "logits depend on how the prompt was cut into calls");
+    return BN_OK;
+}
+
+static bn_status time_both(bench *b, const workload *w, generation *g)
+{
+    char shape[64], name[64];
+    BN_TRY(verify(g));
+    snprintf(shape, sizeof shape, "%lld tokens", (long long)g->prompt);
+    snprintf(name, sizeof name, "%s prefill", w->name);
+    bench_result r = {.name = name, .shape = shape, .tokens = (double)g->prompt};
+    BN_TRY(bench_time(b, prefill, g, &r));
+    bench_report(b, &r);
+    snprintf(shape, sizeof shape, "at position %lld", (long long)(g->prompt / 2));
+    snprintf(name, sizeof name, "%s decode", w->name);
+    r = (bench_result){.name = name, .shape = shape, .tokens = 1};
+    BN_TRY(bench_time(b, decode, g, &r));
+    bench_report(b, &r);
+    return BN_OK;
+}
+
+static bn_status run_shape(bench *b, const workload *w)
+{
+    bn_status status = BN_OK;
+    bn_model *model = NULL;
+    generation g = {.prompt = w->time, .vocab = w->vocab};
+    g.ids = calloc((size_t)g.prompt, sizeof *g.ids);
+    g.logits = calloc((size_t)g.vocab, sizeof *g.logits);
+    g.other = calloc((size_t)g.vocab, sizeof *g.other);
+    if (!g.ids || !g.logits || !g.other) {
+        status = bn_error_nomem("a prompt", (unsigned long long)g.prompt * sizeof *g.ids);
+        goto out;
+    }
+    bn_rng rng = bn_rng_of(3, 3);
+    for (int64_t i = 0; i < g.prompt; i++)
+        g.ids[i] = (int32_t)bn_rng_below(&rng, (uint64_t)w->vocab);
+    BN_TRY_OUT(workload_model(w, b->backend, false, &model));
+    BN_TRY_OUT(bn_model_pack(model));
+    BN_TRY_OUT(bn_session_new(model, 0, &g.session));
+    status = time_both(b, w, &g);
+out:
+    bn_session_free(g.session);
+    bn_model_free(model);
+    free(g.ids);
+    free(g.logits);
+    free(g.other);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    bench b;
+    bool done = false;
+    bn_status status = bench_init(&b, argc, argv, &done);
+    for (const workload *w = bench_workloads; status == BN_OK && !done && w->name; w++)
+        if (bench_wants(&b, w->name))
+            status = run_shape(&b, w);
+    return bench_finish(&b, status);
+}
