@@ -53,18 +53,20 @@ static void draw(bn_console *console, const bn_trainer *trainer, const bn_step_r
     enum { WIDTH = 24 };
     char bar[WIDTH + 1], eta[32];
     const int64_t step = trainer->progress.step, total = console->max_steps;
-    const double done = (double)(step - console->first_step);
-    const double per_step = done > 0.0 ? (now - console->started) / done : 0.0;
-    const int filled = (int)(WIDTH * step / (total > 0 ? total : 1));
+    const int filled = (int)(WIDTH * step / total);
     for (int i = 0; i < WIDTH; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[WIDTH] = '\0';
-    clock_text(per_step * (double)(total - step), eta, sizeof eta);
-    const double tokens =
-        per_step > 0.0 ? (double)bn_tokens_per_step(trainer->config) / per_step : 0.0;
-    fprintf(stderr, "\r%s[%s]%s %lld/%lld  loss %.4f  lr %.2e  %.0f tok/s  eta %s\033[K",
-            console->colour ? "\033[32m" : "", bar, console->colour ? "\033[0m" : "",
-            (long long)step, (long long)total, console->loss, result->lr, tokens, eta);
+    fprintf(stderr, "\r%s[%s]%s %lld/%lld  loss %.4f  lr %.2e", console->colour ? "\033[32m" : "",
+            bar, console->colour ? "\033[0m" : "", (long long)step, (long long)total, console->loss,
+            result->lr);
+    if (step > console->first_step) { /* one step alone has no duration */
+        const double per_step = (now - console->started) / (double)(step - console->first_step);
+        clock_text(per_step * (double)(total - step), eta, sizeof eta);
+        fprintf(stderr, "  %.0f tok/s  eta %s",
+                (double)bn_tokens_per_step(trainer->config) / per_step, eta);
+    }
+    fputs("\033[K", stderr);
     fflush(stderr);
     console->open = true;
 }

@@ -151,6 +151,35 @@ run ok.json --overwrite --quiet
 expect 0
 [ -s e ] && fail '--quiet wrote to stderr'
 
+# ---- memory: what was foretold is what it took ----
+number() { # number KEY FILE
+    sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" "$2" | tail -n 1
+}
+run ok.json --dry-run
+cp o foretold.json
+foretold=$(number total foretold.json)
+measured=$(number peak_device_bytes out/summary.json)
+awk "BEGIN { d = $measured - $foretold; exit !(d * d <= (0.15 * $foretold) ^ 2) }" ||
+    fail "foretold $foretold bytes, measured $measured"
+
+# ---- on a terminal: one line rewritten, colours unless NO_COLOR ----
+escape=$(printf '\033')
+on_terminal() { # on_terminal: out of stdout and stderr in o
+    command="bitnet-train on a terminal (NO_COLOR=${NO_COLOR-})"
+    TERM=xterm script -qec "$train ok.json --overwrite" /dev/null >o 2>e </dev/null
+    status=$?
+    expect 0
+    stdout_has "$(printf '\r')" '12/12' 'eta '
+}
+unset NO_COLOR
+on_terminal
+stdout_has "$escape[32m"
+NO_COLOR=1
+export NO_COLOR
+on_terminal
+grep -qF "$escape[32m" o && fail 'colour in spite of NO_COLOR'
+unset NO_COLOR
+
 # ---- stop, change, resume ----
 run ok.json -o out2 --stop-after 5
 expect 75 'step 5' '--resume auto'
