@@ -25,35 +25,31 @@ static inline float bn_bits_float(uint32_t bits)
     return x;
 }
 
-/* e^x for every float: at most 1 ulp from the exact value where that is a
- * normal number, 1 ulp (of the smallest subnormal) below; exactly 1 at 0, +inf
- * above ln(FLT_MAX), 0 below ln(2^-150), NaN for NaN.
+/* e^x for |x| <= 87, to 1 ulp; e^-87 = 1.6e-38 below, e^87 = 6.1e37 above, NaN
+ * for NaN; exactly 1 at 0. Made for weights of a softmax and for sigmoids: what
+ * lies outside does not matter there, and no result is subnormal, which many
+ * CPUs are slow at.
  *
  *   x = n ln2 + r, |r| <= ln2/2:  e^x = 2^n (1 + r + r^2 P(r))
  *
  * n ln2 is subtracted in two parts; the upper has 16 bits, so its product with
- * n is exact. 2^n is applied as two factors, because n runs from -150 to 128. */
+ * n is exact. */
 static inline float bn_expf(float x)
 {
     const float round_to_int = 0x1.8p23f; /* adding it leaves the integer in the low bits */
-    x = x < -104.0f ? -104.0f : x;
-    x = x > 89.0f ? 89.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 87.0f ? 87.0f : x;
     float shifted = x * 0x1.715476p+0f + round_to_int;
     float n = shifted - round_to_int;
     float r = x - n * 0x1.62e4p-1f;
     r = r - n * 0x1.7f7d1cp-20f;
-    float p = 0x1.9efcdcp-13f;
-    p = p * r + 0x1.6d9bd6p-10f;
-    p = p * r + 0x1.11128ep-7f;
-    p = p * r + 0x1.55547ep-5f;
-    p = p * r + 0x1.555554p-3f;
-    p = p * r + 0.5f;
+    float p = 0x1.6a1080p-10f;
+    p = p * r + 0x1.1245c8p-7f;
+    p = p * r + 0x1.55593cp-5f;
+    p = p * r + 0x1.555482p-3f;
+    p = p * r + 0x1.fffffcp-2f;
     float value = 1.0f + (r + r * r * p);
-    int32_t k = (int32_t)(bn_float_bits(shifted) - bn_float_bits(round_to_int));
-    int32_t k_low = k >> 1;
-    float scale_low = bn_bits_float((uint32_t)(k_low + 127) << 23);
-    float scale_high = bn_bits_float((uint32_t)(k - k_low + 127) << 23);
-    return value * scale_low * scale_high;
+    return value * bn_bits_float((bn_float_bits(shifted) + 127u) << 23);
 }
 
 #endif

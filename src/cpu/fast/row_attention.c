@@ -21,6 +21,16 @@ static inline int64_t min_i64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Which terms of a product matter where the block lies on the diagonal: row r
+ * of the queries sees the keys 0 .. r + ahead. What is left out would be zero
+ * (or is never looked at), so the sums have the same bits. */
+typedef enum triangle {
+    FULL,
+    COLUMNS_UP_TO, /* row m of c: columns up to m + ahead; the others stay as they are */
+    TERMS_UP_TO,   /* row m of c: k up to m + ahead */
+    TERMS_FROM,    /* row m of c: k from m - ahead */
+} triangle;
+
 /* c[m,n] = (add ? c : 0) + sum over k of a[m,k] b[k,n]; element (m,k) of a is
  * a[m*a_row + k*a_col], rows of b and c are ld_b and ld_c apart. */
 typedef struct product {
@@ -32,20 +42,37 @@ typedef struct product {
     float *c;
     int64_t ld_c;
     bool add;
+    triangle triangle;
+    int64_t ahead;
 } product;
 
-/* MR rows by NR vectors of c; NR = 0: MR rows by one element. */
+/* Terms that rows m .. m+mr-1 of c need. */
+BN_INLINE void term_range(const product *p, int64_t m, int64_t mr, int64_t *from, int64_t *to)
+{
+    *from = 0;
+    *to = p->K;
+    if (p->triangle == TERMS_UP_TO)
+        *to = min_i64(p->K, m + mr + p->ahead);
+    if (p->triangle == TERMS_FROM && m > p->ahead)
+        *from = m - p->ahead;
+}
+
+/* mr rows by nr vectors of c. */
 BN_INLINE void product_tile(const product *p, int64_t m, int64_t n, int mr, int nr)
 {
     enum { MAX_M = 4, MAX_N = 2 };
     vf acc[MAX_M][MAX_N] = {{{0}}};
-    const float *a = p->a + m * p->a_row, *b = p->b + n;
+    int64_t k, k_end;
+    if (p->triangle == COLUMNS_UP_TO && n > m + mr - 1 + p->ahead)
+        return;
+    term_range(p, m, mr, &k, &k_end);
+    const float *a = p->a + m * p->a_row + k * p->a_col, *b = p->b + n + k * p->ld_b;
     float *c = p->c + m * p->ld_c + n;
     if (p->add)
         for (int i = 0; i < mr; i++)
             for (int j = 0; j < nr; j++)
                 acc[i][j] = vf_load(c + i * p->ld_c + j * VW);
-    for (int64_t k = 0; k < p->K; k++, b += p->ld_b, a += p->a_col)
+    for (; k < k_end; k++, b += p->ld_b, a += p->a_col)
         for (int i = 0; i < mr; i++)
             for (int j = 0; j < nr; j++)
                 acc[i][j] += a[i * p->a_row] * vf_load(b + j * VW);
@@ -60,7 +87,9 @@ static void product_columns_left(const product *p, int64_t n0)
         for (int64_t n = n0; n < p->N; n++) {
             float *c = p->c + m * p->ld_c + n;
             float sum = p->add ? *c : 0.0f;
-            for (int64_t k = 0; k < p->K; k++)
+            int64_t k, k_end;
+            term_range(p, m, 1, &k, &k_end);
+            for (; k < k_end; k++)
                 sum += p->a[m * p->a_row + k * p->a_col] * p->b[k * p->ld_b + n];
             *c = sum;
         }
@@ -100,16 +129,23 @@ static void transpose_block(const float *restrict x, int64_t ld, int64_t keys, i
     }
 }
 
-/* Largest of the first n >= 1 of BLOCK scores times `scale`; the others become
- * -infinity, and all are scaled. */
+/* n rounded up to whole lanes: so much of a row of scores is worked on. */
+static int64_t whole_lanes(int64_t n)
+{
+    return (n + LANES - 1) / LANES * LANES;
+}
+
+/* The first n >= 1 of BLOCK scores times `scale`; returns the largest. Those
+ * from n to the end of the lanes become -infinity. */
 static float scale_and_mask(float *restrict s, int64_t n, float scale)
 {
-    for (int64_t c = 0; c < BLOCK; c++)
+    int64_t end = whole_lanes(n);
+    for (int64_t c = 0; c < end; c++)
         s[c] *= scale;
-    for (int64_t c = n; c < BLOCK; c++)
+    for (int64_t c = n; c < end; c++)
         s[c] = -INFINITY;
     vf acc = vf_load(s);
-    for (int64_t c = VW; c < BLOCK; c += VW) {
+    for (int64_t c = VW; c < end; c += VW) {
         vf v = vf_load(s + c);
         vi more = v > acc;
         acc = (vf)(((vi)v & more) | ((vi)acc & ~more));
@@ -122,16 +158,19 @@ static float scale_and_mask(float *restrict s, int64_t n, float scale)
     return max;
 }
 
+/* s = exp(s - max) for the first n of BLOCK scores and 0 for the others;
+ * returns the sum. */
 static float exp_and_sum(float *restrict s, int64_t n, float max)
 {
-    for (int64_t c = 0; c < BLOCK; c++)
+    int64_t end = whole_lanes(n);
+    for (int64_t c = 0; c < end; c++)
         s[c] = bn_expf(s[c] - max);
     for (int64_t c = n; c < BLOCK; c++)
         s[c] = 0.0f;
     vf acc[NV];
     for (int u = 0; u < NV; u++)
         acc[u] = vf_load(s + u * VW);
-    for (int64_t c = LANES; c < BLOCK; c += LANES)
+    for (int64_t c = LANES; c < end; c += LANES)
         for (int u = 0; u < NV; u++)
             acc[u] += vf_load(s + c + u * VW);
     float lane[LANES];
@@ -163,45 +202,53 @@ static void row_softmax(row_state *state, float *score, int64_t keys, float scal
 /* Rows row0 .. row0+rows-1 (at most BLOCK) of one head. */
 void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float *work)
 {
-    const int64_t hd = a->head_dim;
+    const int64_t hd = a->head_dim, all_keys = a->position + row0 + rows;
     float *k_columns = work, *score = k_columns + hd * BLOCK, *acc = score + BLOCK * BLOCK;
     row_state state[BLOCK];
     for (int64_t r = 0; r < rows; r++)
         state[r] = (row_state){-INFINITY, 0.0f};
     memset(acc, 0, (size_t)(rows * hd) * sizeof *acc);
-    const int64_t all_keys = a->position + row0 + rows;
     for (int64_t k0 = 0; k0 < all_keys; k0 += BLOCK) {
-        int64_t keys = min_i64(BLOCK, all_keys - k0);
+        const int64_t keys = min_i64(BLOCK, all_keys - k0), ahead = a->position + row0 - k0;
+        const product scores = {
+            .M = rows,
+            .N = BLOCK,
+            .K = hd,
+            .triangle = COLUMNS_UP_TO,
+            .ahead = ahead,
+            .a = a->q + row0 * a->ld_q,
+            .a_row = a->ld_q,
+            .a_col = 1,
+            .b = k_columns,
+            .ld_b = BLOCK,
+            .c = score,
+            .ld_c = BLOCK,
+        };
+        const product values = {
+            .M = rows,
+            .N = hd,
+            .K = keys,
+            .triangle = TERMS_UP_TO,
+            .ahead = ahead,
+            .a = score,
+            .a_row = BLOCK,
+            .a_col = 1,
+            .b = a->v + k0 * a->ld_kv,
+            .ld_b = a->ld_kv,
+            .c = acc,
+            .ld_c = hd,
+            .add = true,
+        };
         transpose_block(a->k + k0 * a->ld_kv, a->ld_kv, keys, hd, k_columns);
-        multiply(&(product){.M = rows,
-                            .N = BLOCK,
-                            .K = hd,
-                            .a = a->q + row0 * a->ld_q,
-                            .a_row = a->ld_q,
-                            .a_col = 1,
-                            .b = k_columns,
-                            .ld_b = BLOCK,
-                            .c = score,
-                            .ld_c = BLOCK});
+        multiply(&scores);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t seen = a->position + row0 + r + 1 - k0;
-            if (seen > 0)
-                row_softmax(&state[r], score + r * BLOCK, min_i64(BLOCK, seen), a->scale,
+            if (ahead + r >= 0)
+                row_softmax(&state[r], score + r * BLOCK, min_i64(BLOCK, ahead + r + 1), a->scale,
                             acc + r * hd, hd);
             else
                 memset(score + r * BLOCK, 0, BLOCK * sizeof *score);
         }
-        multiply(&(product){.M = rows,
-                            .N = hd,
-                            .K = keys,
-                            .a = score,
-                            .a_row = BLOCK,
-                            .a_col = 1,
-                            .b = a->v + k0 * a->ld_kv,
-                            .ld_b = a->ld_kv,
-                            .c = acc,
-                            .ld_c = hd,
-                            .add = true});
+        multiply(&values);
     }
     for (int64_t r = 0; r < rows; r++) {
         float inverse = 1.0f / state[r].sum;
@@ -233,15 +280,92 @@ static void weights_and_slopes(const bn_attn *a, int64_t row0, int64_t rows, int
                                const float *delta, float *restrict s, float *restrict dp)
 {
     for (int64_t r = 0; r < rows; r++, s += BLOCK, dp += BLOCK) {
-        int64_t seen = min_i64(BLOCK, ahead + r + 1);
+        int64_t seen = min_i64(BLOCK, ahead + r + 1), end = whole_lanes(seen);
         float lse = a->lse[row0 + r], d = delta[row0 + r], scale = a->scale;
-        for (int64_t c = 0; c < BLOCK; c++)
+        for (int64_t c = 0; c < end; c++)
             s[c] = bn_expf(s[c] * scale - lse);
-        for (int64_t c = seen; c < BLOCK; c++)
-            s[c] = 0.0f;
-        for (int64_t c = 0; c < BLOCK; c++)
+        for (int64_t c = 0; c < end; c++)
             dp[c] = s[c] * (dp[c] - d) * scale;
+        for (int64_t c = seen; c < BLOCK; c++)
+            s[c] = dp[c] = 0.0f;
     }
+}
+
+/* Memory of the backward pass. */
+typedef struct back_work {
+    float *k_columns, *v_columns; /* [head_dim, BLOCK] */
+    float *s, *ds;                /* [BLOCK, BLOCK] */
+    float *delta;                 /* [heads, T] */
+} back_work;
+
+/* What block q0 of one head's queries and block k0 of the keys add to dq, dk
+ * and dv. */
+static void block_backward(const bn_attn *a, int64_t q0, int64_t k0, const float *delta,
+                           const back_work *w)
+{
+    const int64_t hd = a->head_dim, ld_q = a->ld_q, ld_kv = a->ld_kv, ahead = q0 - k0;
+    const int64_t rows = min_i64(BLOCK, a->rows - q0), keys = min_i64(BLOCK, a->rows - k0);
+    const float *q = a->q + q0 * ld_q, *dy = a->dout + q0 * ld_q;
+    product scores = {
+        .M = rows,
+        .N = BLOCK,
+        .K = hd,
+        .triangle = COLUMNS_UP_TO,
+        .ahead = ahead,
+        .a = q,
+        .a_row = ld_q,
+        .a_col = 1,
+        .b = w->k_columns,
+        .ld_b = BLOCK,
+        .c = w->s,
+        .ld_c = BLOCK,
+    };
+    multiply(&scores); /* s = q k^T */
+    scores.a = dy;
+    scores.b = w->v_columns;
+    scores.c = w->ds;
+    multiply(&scores); /* ds = dout v^T */
+    weights_and_slopes(a, q0, rows, ahead, delta, w->s, w->ds);
+    product to_keys = {
+        .M = keys,
+        .N = hd,
+        .K = rows,
+        .triangle = TERMS_FROM,
+        .ahead = ahead,
+        .a_row = 1,
+        .a_col = BLOCK,
+        .ld_b = ld_q,
+        .ld_c = ld_kv,
+        .add = true,
+    };
+    if (a->dv) { /* dv += s^T dout */
+        to_keys.a = w->s;
+        to_keys.b = dy;
+        to_keys.c = a->dv + k0 * ld_kv;
+        multiply(&to_keys);
+    }
+    if (a->dk) { /* dk += ds^T q */
+        to_keys.a = w->ds;
+        to_keys.b = q;
+        to_keys.c = a->dk + k0 * ld_kv;
+        multiply(&to_keys);
+    }
+    if (a->dq) /* dq += ds k */
+        multiply(&(product){
+            .M = rows,
+            .N = hd,
+            .K = keys,
+            .triangle = TERMS_UP_TO,
+            .ahead = ahead,
+            .a = w->ds,
+            .a_row = BLOCK,
+            .a_col = 1,
+            .b = a->k + k0 * ld_kv,
+            .ld_b = ld_kv,
+            .c = a->dq + q0 * ld_q,
+            .ld_c = ld_q,
+            .add = true,
+        });
 }
 
 /* Gradients of the n_heads query heads that share one key/value head. The
@@ -251,77 +375,21 @@ void FAST(bn_row_attention_backward)(const bn_attn *heads, int64_t n_heads, floa
 {
     const bn_attn *first = &heads[0];
     const int64_t hd = first->head_dim, T = first->rows, ld_kv = first->ld_kv;
-    float *k_columns = work, *v_columns = k_columns + hd * BLOCK;
-    float *s = v_columns + hd * BLOCK, *ds = s + BLOCK * BLOCK, *delta = ds + BLOCK * BLOCK;
+    const back_work w = {
+        .k_columns = work,
+        .v_columns = work + hd * BLOCK,
+        .s = work + 2 * hd * BLOCK,
+        .ds = work + (2 * hd + BLOCK) * BLOCK,
+        .delta = work + (2 * hd + 2 * BLOCK) * BLOCK,
+    };
     for (int64_t h = 0; h < n_heads; h++)
-        row_deltas(&heads[h], delta + h * T);
+        row_deltas(&heads[h], w.delta + h * T);
     for (int64_t k0 = 0; k0 < T; k0 += BLOCK) {
         int64_t keys = min_i64(BLOCK, T - k0);
-        const float *k = first->k + k0 * ld_kv, *v = first->v + k0 * ld_kv;
-        transpose_block(k, ld_kv, keys, hd, k_columns);
-        transpose_block(v, ld_kv, keys, hd, v_columns);
+        transpose_block(first->k + k0 * ld_kv, ld_kv, keys, hd, w.k_columns);
+        transpose_block(first->v + k0 * ld_kv, ld_kv, keys, hd, w.v_columns);
         for (int64_t h = 0; h < n_heads; h++)
-            for (int64_t q0 = k0; q0 < T; q0 += BLOCK) {
-                const bn_attn *a = &heads[h];
-                int64_t rows = min_i64(BLOCK, T - q0), ld_q = a->ld_q;
-                const float *q = a->q + q0 * ld_q, *dy = a->dout + q0 * ld_q;
-                multiply(&(product){.M = rows,
-                                    .N = BLOCK,
-                                    .K = hd,
-                                    .a = q,
-                                    .a_row = ld_q,
-                                    .a_col = 1,
-                                    .b = k_columns,
-                                    .ld_b = BLOCK,
-                                    .c = s,
-                                    .ld_c = BLOCK});
-                multiply(&(product){.M = rows,
-                                    .N = BLOCK,
-                                    .K = hd,
-                                    .a = dy,
-                                    .a_row = ld_q,
-                                    .a_col = 1,
-                                    .b = v_columns,
-                                    .ld_b = BLOCK,
-                                    .c = ds,
-                                    .ld_c = BLOCK});
-                weights_and_slopes(a, q0, rows, q0 - k0, delta + h * T, s, ds);
-                if (a->dv)
-                    multiply(&(product){.M = keys,
-                                        .N = hd,
-                                        .K = rows,
-                                        .a = s,
-                                        .a_row = 1,
-                                        .a_col = BLOCK,
-                                        .b = dy,
-                                        .ld_b = ld_q,
-                                        .c = a->dv + k0 * ld_kv,
-                                        .ld_c = ld_kv,
-                                        .add = true});
-                if (a->dk)
-                    multiply(&(product){.M = keys,
-                                        .N = hd,
-                                        .K = rows,
-                                        .a = ds,
-                                        .a_row = 1,
-                                        .a_col = BLOCK,
-                                        .b = q,
-                                        .ld_b = ld_q,
-                                        .c = a->dk + k0 * ld_kv,
-                                        .ld_c = ld_kv,
-                                        .add = true});
-                if (a->dq)
-                    multiply(&(product){.M = rows,
-                                        .N = hd,
-                                        .K = keys,
-                                        .a = ds,
-                                        .a_row = BLOCK,
-                                        .a_col = 1,
-                                        .b = k,
-                                        .ld_b = ld_kv,
-                                        .c = a->dq + q0 * ld_q,
-                                        .ld_c = ld_q,
-                                        .add = true});
-            }
+            for (int64_t q0 = k0; q0 < T; q0 += BLOCK)
+                block_backward(&heads[h], q0, k0, w.delta + h * T, &w);
     }
 }
