@@ -182,6 +182,11 @@ void bn_ocl_memory_free(bn_ocl *ocl);
 bn_status bn_ocl_read_timings(bn_ocl *ocl) BN_MUST_CHECK;
 
 /* ---- rows, one function per family ---------------------------------------------- */
+
+/* Sets an op's kernels (NULL: none) under the variant name of the shape in use,
+ * "opencl-cpu" or "opencl-gpu"; scratch rules are set apart. */
+void bn_ocl_set_row(bn_backend *backend, bn_op op, bn_kernel forward, bn_kernel backward);
+
 void bn_ocl_rows_elementwise(bn_backend *backend);
 void bn_ocl_rows_norm(bn_backend *backend); /* rmsnorm, softmax, cross-entropy, rope */
 void bn_ocl_rows_quant(bn_backend *backend);

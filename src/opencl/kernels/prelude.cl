@@ -52,3 +52,212 @@ BN_EXP_BODY(float, int, bn_exp, as_int, as_float)
 BN_EXP_BODY(float4, int4, bn_exp4, as_int4, as_float4)
 BN_EXP_BODY(float8, int8, bn_exp8, as_int8, as_float8)
 BN_EXP_BODY(float16, int16, bn_exp16, as_int16, as_float16)
+
+/* ---- one body, two shapes ------------------------------------------------------
+ *
+ * A kernel's loop is written once for a vector and once for a single element.
+ * CPU shape: BN_V = 16 elements at a time, then the rest one by one. GPU shape:
+ * flat kernels take BN_V = 4 at a time, row kernels one element per work-item.
+ */
+#if BN_CPU
+#define BN_V       16
+#define bn_vec     float16
+#define bn_ivec    int16
+#define bn_vload   vload16
+#define bn_vstore  vstore16
+#define bn_expv    bn_exp16
+#else
+#define BN_V       4
+#define bn_vec     float4
+#define bn_ivec    int4
+#define bn_vload   vload4
+#define bn_vstore  vstore4
+#define bn_expv    bn_exp4
+#endif
+#define BN_LOAD(p, i)     bn_vload(0, (p) + (i))
+#define BN_STORE(v, p, i) bn_vstore((v), 0, (p) + (i))
+
+/* A flat kernel's share of 0..n-1: BN_FLAT elements per work-item (CPU shape)
+ * or per group. VECTOR and SINGLE are statements that use i. */
+#if BN_CPU
+#define BN_FLAT_LOOP(i, n, VECTOR, SINGLE)                                                         \
+    do {                                                                                           \
+        long i = (long)get_group_id(0) * BN_FLAT;                                                  \
+        const long i##_end = min(i + BN_FLAT, (n));                                                \
+        for (; i + BN_V <= i##_end; i += BN_V) {                                                   \
+            VECTOR;                                                                                \
+        }                                                                                          \
+        for (; i < i##_end; i++) {                                                                 \
+            SINGLE;                                                                                \
+        }                                                                                          \
+    } while (0)
+#else
+#define BN_FLAT_LOOP(i, n, VECTOR, SINGLE)                                                         \
+    do {                                                                                           \
+        long i = (long)get_group_id(0) * BN_FLAT + (long)get_local_id(0) * BN_V;                   \
+        const long i##_end = min(i + BN_V, (n));                                                   \
+        if (i + BN_V <= i##_end) {                                                                 \
+            VECTOR;                                                                                \
+        } else {                                                                                   \
+            for (; i < i##_end; i++) {                                                             \
+                SINGLE;                                                                            \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+#endif
+
+/* A row kernel: BN_ROWS(r, R, per_item) { ... } visits its rows; inside,
+ * BN_ROW_LOOP visits a row's elements. In the GPU shape a group has one row
+ * (per_item is 1) and its work-items share it, so the body may hold barriers:
+ * every work-item of a group takes the same path. */
+#define BN_ROWS(r, R, per_item)                                                                    \
+    for (long r = (long)get_group_id(0) * (per_item), r##_end = min(r + (per_item), (R));          \
+         r < r##_end; r++)
+#if BN_CPU
+#define BN_ROW_LOOP(i, n, VECTOR, SINGLE)                                                          \
+    do {                                                                                           \
+        int i = 0;                                                                                 \
+        for (; i + BN_V <= (n); i += BN_V) {                                                       \
+            VECTOR;                                                                                \
+        }                                                                                          \
+        for (; i < (n); i++) {                                                                     \
+            SINGLE;                                                                                \
+        }                                                                                          \
+    } while (0)
+#else
+#define BN_ROW_LOOP(i, n, VECTOR, SINGLE)                                                          \
+    for (int i = (int)get_local_id(0); i < (n); i += BN_GROUP) {                                   \
+        SINGLE;                                                                                    \
+    }
+#endif
+
+/* Reductions over a row: BN_ROW_LOCAL declares the group's memory; bn_row_sum
+ * takes the vector's and the single elements' partial results and gives every
+ * work-item the same total. The order is fixed by the shape alone. */
+#if BN_CPU
+#define BN_ROW_LOCAL
+#define BN_ROW_SUM(v, s) (bn_sum16(v) + (s))
+#define BN_ROW_MAX(v, s) bn_larger(bn_max16(v), (s))
+#else
+#define BN_ROW_LOCAL     local float bn_row_shared[BN_GROUP];
+#define BN_ROW_SUM(v, s) bn_group_sum((s), bn_row_shared)
+#define BN_ROW_MAX(v, s) bn_group_max((s), bn_row_shared)
+#endif
+
+/* The larger one; a NaN stays once it is there, and enters. */
+float bn_larger(float a, float b)
+{
+    return b > a || b != b ? b : a;
+}
+
+float bn_sum16(float16 v)
+{
+    const float8 a = v.lo + v.hi;
+    const float4 b = a.lo + a.hi;
+    const float2 c = b.lo + b.hi;
+    return c.x + c.y;
+}
+
+float bn_max16(float16 v)
+{
+    const float8 a = v.hi > v.lo || v.hi != v.hi ? v.hi : v.lo;
+    const float4 b = a.hi > a.lo || a.hi != a.hi ? a.hi : a.lo;
+    const float2 c = b.hi > b.lo || b.hi != b.hi ? b.hi : b.lo;
+    return bn_larger(c.x, c.y);
+}
+
+#if !BN_CPU
+float bn_group_sum(float x, local float *shared)
+{
+    const int id = (int)get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    shared[id] = x;
+    for (int h = BN_GROUP / 2; h > 0; h /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (id < h)
+            shared[id] += shared[id + h];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return shared[0];
+}
+
+float bn_group_max(float x, local float *shared)
+{
+    const int id = (int)get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    shared[id] = x;
+    for (int h = BN_GROUP / 2; h > 0; h /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (id < h)
+            shared[id] = bn_larger(shared[id], shared[id + h]);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return shared[0];
+}
+#endif
+
+/* ---- wide sums: double, or two floats where there is none -------------------------
+ *
+ * Without double a wide number is an unevaluated sum hi + lo (Knuth's TwoSum,
+ * Dekker 1971), about 48 bits. Both are 8 bytes. */
+#if BN_FP64
+typedef double bn_wide;
+bn_wide bn_wide_of(float x)
+{
+    return (double)x;
+}
+bn_wide bn_wide_product(float a, float b)
+{
+    return (double)a * (double)b;
+}
+bn_wide bn_wide_add(bn_wide a, bn_wide b)
+{
+    return a + b;
+}
+float bn_wide_float(bn_wide a)
+{
+    return (float)a;
+}
+/* a / n as float */
+float bn_wide_mean(bn_wide a, long n)
+{
+    return (float)(a / (double)n);
+}
+float bn_wide_sqrt(bn_wide a)
+{
+    return (float)sqrt(a);
+}
+#else
+typedef float2 bn_wide;
+bn_wide bn_wide_of(float x)
+{
+    return (float2)(x, 0.0f);
+}
+bn_wide bn_wide_product(float a, float b)
+{
+    const float p = a * b;
+    return (float2)(p, fma(a, b, -p));
+}
+bn_wide bn_wide_add(bn_wide a, bn_wide b)
+{
+    const float s = a.x + b.x, t = s - a.x;
+    const float e = ((a.x - (s - t)) + (b.x - t)) + (a.y + b.y);
+    const float hi = s + e;
+    /* an infinite or NaN sum has no error term */
+    return hi - hi == 0.0f ? (float2)(hi, e - (hi - s)) : (float2)(s, 0.0f);
+}
+float bn_wide_float(bn_wide a)
+{
+    return a.x + a.y;
+}
+float bn_wide_mean(bn_wide a, long n)
+{
+    const float d = (float)n, q = a.x / d;
+    return q - q == 0.0f ? q + (fma(-q, d, a.x) + a.y) / d : q;
+}
+float bn_wide_sqrt(bn_wide a)
+{
+    const float r = sqrt(a.x);
+    return r > 0.0f && r - r == 0.0f ? r + (fma(-r, r, a.x) + a.y) / (2.0f * r) : r;
+}
+#endif
