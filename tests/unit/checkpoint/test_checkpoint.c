@@ -35,7 +35,7 @@ static bn_train_state sample_state(int64_t step)
         .data_seed = 3,
         .data_epoch = 4,
         .data_index = 5,
-        .best_val_loss = INFINITY,
+        .best_val_loss = HUGE_VAL,
         .best_step = -1,
         .evals_since_best = 2,
         .metrics_bytes = 12345,

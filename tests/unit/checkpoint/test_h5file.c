@@ -1,5 +1,6 @@
 /* The container: round trips, damage, hostile structure, refused writes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,7 +68,7 @@ static bn_status put_sample(bn_h5_writer *w)
     BN_TRY(bn_h5_put_string(w, "params/x", "unit", "nats"));
     BN_TRY(bn_h5_put_i64(w, NULL, "step", -7));
     BN_TRY(bn_h5_put_u64(w, NULL, "seed", UINT64_MAX));
-    BN_TRY(bn_h5_put_f64(w, NULL, "loss", INFINITY));
+    BN_TRY(bn_h5_put_f64(w, NULL, "loss", HUGE_VAL));
     BN_TRY(bn_h5_put_string(w, NULL, "empty", ""));
     return bn_h5_put_string(w, NULL, "text", "gr\xc3\xbc\xc3\x9f dich\n{}");
 }
@@ -351,6 +352,13 @@ static void test_rewritten_array(void **state)
     H5Dclose(dataset);
     H5Fclose(file);
     assert_fails(read_all(FILE_NAME), BN_BAD_DATA, "bytes: expected checksum");
+    bn_h5_reader *r;
+    uint8_t data[7];
+    assert_ok(bn_h5_open(FILE_NAME, &r));
+    assert_fails(bn_h5_verify(r), BN_BAD_DATA, "bytes: expected checksum");
+    assert_fails(bn_h5_read(r, bn_h5_find(r, "bytes"), data), BN_BAD_DATA,
+                 "bytes: expected checksum");
+    bn_h5_close(r);
 }
 
 static void test_changed_attribute(void **state)
@@ -505,6 +513,21 @@ static void hollow(hid_t file)
     shaped(file, 2, (const hsize_t[]){1 << 20, 1 << 18}, NULL, (const hsize_t[]){1024, 256});
 }
 
+/* One chunk of two is there. */
+static void half_hollow(hid_t file)
+{
+    const hsize_t start = 0, n = 16;
+    const float x[16] = {1};
+    shaped(file, 1, (const hsize_t[]){32}, NULL, &n);
+    hid_t d = H5Dopen2(file, "shaped", H5P_DEFAULT);
+    hid_t all = H5Dget_space(d), part = H5Screate_simple(1, &n, NULL);
+    assert_true(H5Sselect_hyperslab(all, H5S_SELECT_SET, &start, NULL, &n, NULL) >= 0);
+    assert_true(H5Dwrite(d, H5T_NATIVE_FLOAT, part, all, H5P_DEFAULT, x) >= 0);
+    H5Sclose(part);
+    H5Sclose(all);
+    H5Dclose(d);
+}
+
 static void overflowing(hid_t file)
 {
     shaped(file, 2, (const hsize_t[]){UINT64_C(1) << 40, UINT64_C(1) << 40}, NULL,
@@ -611,6 +634,7 @@ static void test_hostile(void **state)
         {no_elements, "shaped: dimension 0 is 0"},
         {extensible, "shaped: dimension 0 is 4, expected fixed"},
         {hollow, "shaped: expected 1099511627776 stored bytes"},
+        {half_hollow, "shaped: expected 128 stored bytes"},
         {overflowing, "overflows"},
         {huge_chunk, "shaped: expected chunks of at most"},
         {without_checksum, "bytes: crc32c, found none"},
@@ -635,6 +659,14 @@ static void test_hostile(void **state)
 
 /* ---- the disk is full at every write in turn ---- */
 
+static int open_descriptors(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
 static void test_disk_full(void **state)
 {
     long allowed = 0;
@@ -644,15 +676,18 @@ static void test_disk_full(void **state)
     assert_ok(write_sample(FILE_NAME, 0));
     size_t before_size, after_size;
     unsigned char *before = tool_slurp(FILE_NAME, &before_size);
+    const int descriptors = open_descriptors();
     for (;; allowed++) {
         assert_ok(bn_h5_create(FILE_NAME, 0, &w));
         writes_left = allowed;
         bn_error_clear();
         bn_status status = put_sample(w);
-        if (status == BN_OK)
+        if (status == BN_OK) {
             status = bn_h5_commit(w);
-        else
-            bn_h5_abort(w);
+        } else {
+            bn_h5_abort(w); /* the library lets go of the file */
+            assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_FILE), 0);
+        }
         writes_left = -1;
         assert_int_equal(access(FILE_NAME ".tmp", F_OK), -1);
         if (status == BN_OK)
@@ -667,6 +702,7 @@ static void test_disk_full(void **state)
         failures++;
     }
     assert_true(failures > 5);
+    assert_int_equal(open_descriptors(), descriptors);
     assert_ok(read_all(FILE_NAME));
     free(before);
 }

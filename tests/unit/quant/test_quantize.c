@@ -43,6 +43,17 @@ static void test_sum_order(void **state)
         assert_true(bn_abs_sum_f32(w, n) == lane_sum(w, n));
         assert_true(bn_abs_sum_f64(d, n) == lane_sum(w, n));
     }
+    /* Doubles of all sizes, so that every addition rounds. */
+    bn_rng rng = bn_rng_of(8, 8);
+    for (int64_t n = 8; n <= IN_MAX; n++) {
+        double s[8] = {0};
+        for (int64_t k = 0; k < n; k++) {
+            d[k] = ldexp(bn_rng_normal(&rng), (int)bn_rng_below(&rng, 60));
+            s[k % 8] += fabs(d[k]);
+        }
+        assert_true(bn_abs_sum_f64(d, n) ==
+                    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
+    }
     /* The order shows: from front to back the ones would be lost. */
     const double big[4] = {0x1p53, 1, 0, 1};
     assert_true(bn_abs_sum_f64(big, 4) == 0x1p53 + 2);
