@@ -33,12 +33,17 @@ static inline float bn_bits_float(uint32_t bits)
  *   x = n ln2 + r, |r| <= ln2/2:  e^x = 2^n (1 + r + r^2 P(r))
  *
  * n ln2 is subtracted in two parts; the upper has 16 bits, so its product with
- * n is exact. */
+ * n is exact. The range is cut on the bits of |x|, which order as integers do:
+ * from comparisons of floats compilers make branches, one of them for a
+ * constant result, and no minimum. */
 static inline float bn_expf(float x)
 {
     const float round_to_int = 0x1.8p23f; /* adding it leaves the integer in the low bits */
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 87.0f ? 87.0f : x;
+    const int32_t limit = 0x42ae0000, infinity = 0x7f800000, nan = 0x7fc00000;
+    const uint32_t sign = bn_float_bits(x) & 0x80000000u;
+    const int32_t size = (int32_t)(bn_float_bits(x) & 0x7fffffffu);
+    const uint32_t if_nan = (uint32_t)(size > infinity ? nan : 0);
+    x = bn_bits_float(sign | (uint32_t)(size < limit ? size : limit));
     float shifted = x * 0x1.715476p+0f + round_to_int;
     float n = shifted - round_to_int;
     float r = x - n * 0x1.62e4p-1f;
@@ -49,7 +54,8 @@ static inline float bn_expf(float x)
     p = p * r + 0x1.555482p-3f;
     p = p * r + 0x1.fffffcp-2f;
     float value = 1.0f + (r + r * r * p);
-    return value * bn_bits_float((bn_float_bits(shifted) + 127u) << 23);
+    value *= bn_bits_float((bn_float_bits(shifted) + 127u) << 23);
+    return bn_bits_float(bn_float_bits(value) | if_nan);
 }
 
 #endif

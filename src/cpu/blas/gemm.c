@@ -21,8 +21,21 @@ bn_status bn_gemm_check(const bn_gemm *g)
     return BN_OK;
 }
 
+/* A single row, one token of a decode: b is read once and not repacked. */
+static void run_row(const bn_gemm *g)
+{
+    int64_t rows = g->transpose_b ? g->N : g->K, cols = g->transpose_b ? g->K : g->N;
+    cblas_sgemv(CblasRowMajor, g->transpose_b ? CblasNoTrans : CblasTrans, (blasint)rows,
+                (blasint)cols, 1.0f, g->b, (blasint)g->ld_b, g->a,
+                (blasint)(g->transpose_a ? g->ld_a : 1), g->add ? 1.0f : 0.0f, g->c, 1);
+}
+
 void bn_gemm_run(const bn_gemm *g)
 {
+    if (g->M == 1) {
+        run_row(g);
+        return;
+    }
     for (int64_t k = 0; k < g->K; k += DEPTH) {
         const float *a = g->a + k * (g->transpose_a ? g->ld_a : 1);
         const float *b = g->b + k * (g->transpose_b ? 1 : g->ld_b);
