@@ -10,13 +10,9 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
-#include "ops/op_cases.h"
+#include "ops/parity.h"
 
-/* Largest |fast - ref| / (|ref| + mean|ref|), per op: the second term because a
- * sum of products may cancel. 0 = the same bits. */
-static const struct {
-    double forward, backward;
-} limits[BN_OP_COUNT] = {
+static const parity_limits limits[BN_OP_COUNT] = {
     [BN_OP_EMBEDDING] = {0, 1e-6},
     [BN_OP_LINEAR] = {2e-6, 2e-6},
     [BN_OP_MATMUL] = {2e-6, 2e-6},
@@ -48,102 +44,6 @@ static const struct {
 
 static const char *isa; /* of the kernels under test */
 
-static void same_bytes(const char *name, const char *what, const bn_tensor *a, const bn_tensor *b)
-{
-    const uint8_t *x = bn_tensor_data(a), *y = bn_tensor_data(b);
-    for (size_t i = 0; i < bn_tensor_bytes(a); i++)
-        if (x[i] != y[i])
-            fail_msg("%s [%s]: %s: byte %zu is %d, the reference has %d", name, isa, what, i, x[i],
-                     y[i]);
-}
-
-static void near(const char *name, const char *what, const bn_tensor *a, const bn_tensor *b,
-                 double limit)
-{
-    const float *x = bn_tensor_data(a), *y = bn_tensor_data(b);
-    int64_t n = bn_tensor_numel(a);
-    double mean = 0;
-    for (int64_t i = 0; i < n; i++)
-        mean += fabs((double)y[i]) / (double)n;
-    for (int64_t i = 0; i < n; i++) {
-        double error = fabs((double)x[i] - (double)y[i]);
-        if (!(error <= limit * (fabs((double)y[i]) + mean)))
-            fail_msg("%s [%s]: %s[%lld] is %.9g, the reference has %.9g (relative %.2e)", name, isa,
-                     what, (long long)i, (double)x[i], (double)y[i],
-                     error / (fabs((double)y[i]) + mean));
-    }
-}
-
-static void compare(const char *name, const char *what, const bn_tensor *a, const bn_tensor *b,
-                    double limit)
-{
-    assert_int_equal(a->dtype, b->dtype);
-    assert_true(bn_tensor_same_shape(a, b));
-    if (a->dtype != BN_F32 || limit <= 0)
-        same_bytes(name, what, a, b);
-    else
-        near(name, what, a, b, limit);
-}
-
-static void fill(const bn_tensor *t, float first, float step)
-{
-    float *p = bn_tensor_data(t);
-    for (int64_t i = 0; i < bn_tensor_numel(t); i++)
-        p[i] = first + step * (float)(i % 17);
-}
-
-/* Both operate on the reference's saved values, so that errors do not add up. */
-static void compare_backward(const op_case *k, bn_op_instance *fast, bn_op_instance *ref,
-                             unsigned wanted, unsigned added)
-{
-    bn_op_instance *both[2] = {fast, ref};
-    const bn_op_call *rc = &ref->call;
-    for (int j = 0; j < BN_MAX_OUT; j++)
-        if (bn_tensor_present(&rc->out[j]))
-            memcpy(bn_tensor_data(&fast->call.out[j]), bn_tensor_data(&rc->out[j]),
-                   bn_tensor_bytes(&rc->out[j]));
-    for (int b = 0; b < 2; b++) {
-        fill(&both[b]->call.dout, -0.8f, 0.1f);
-        for (unsigned i = 0; i < BN_MAX_IN; i++)
-            if (bn_tensor_present(&rc->din[i]))
-                fill(&both[b]->call.din[i], added >> i & 1u ? 0.5f : NAN, 0);
-        assert_ok(bn_op_instance_backward(both[b], wanted, added));
-    }
-    for (unsigned i = 0; i < BN_MAX_IN; i++)
-        if (wanted >> i & 1u) {
-            char what[32];
-            snprintf(what, sizeof what, "gradient %u (%s)", i, added >> i & 1u ? "add" : "store");
-            compare(k->name, what, &fast->call.din[i], &rc->din[i], limits[k->spec.op].backward);
-        }
-}
-
-static void compare_case(const op_case *k, bn_backend *backend, bn_backend *reference)
-{
-    const bn_op_info *info = &bn_op_table[k->spec.op];
-    bn_op_instance fast, ref;
-    assert_ok(bn_op_instance_init(&fast, backend, &k->spec));
-    assert_ok(bn_op_instance_init(&ref, reference, &k->spec));
-    assert_ok(bn_op_instance_forward(&fast));
-    assert_ok(bn_op_instance_forward(&ref));
-    for (int j = 0; j < info->n_out; j++) {
-        const char *what = j == 0 ? "output 0" : "output 1";
-        compare(k->name, what, &fast.call.out[j], &ref.call.out[j], limits[k->spec.op].forward);
-    }
-    for (int j = 0; j < info->n_in; j++) /* caches are written, the rest must not be */
-        if (bn_tensor_present(&ref.call.in[j]))
-            compare(k->name, "input after", &fast.call.in[j], &ref.call.in[j], 0);
-    if (!(info->traits & (BN_PASS | BN_NOGRAD))) {
-        unsigned all = bn_op_instance_grads(&ref);
-        compare_backward(k, &fast, &ref, all, 0);
-        compare_backward(k, &fast, &ref, all, all);
-        for (unsigned i = 0; i < BN_MAX_IN; i++)
-            if (all >> i & 1u)
-                compare_backward(k, &fast, &ref, 1u << i, 0);
-    }
-    bn_op_instance_clear(&fast);
-    bn_op_instance_clear(&ref);
-}
-
 static void kernels_agree_with_the_reference(void **state)
 {
     (void)state;
@@ -157,7 +57,7 @@ static void kernels_agree_with_the_reference(void **state)
             assert_string_equal(bn_cpu_isa(backend), isa);
             assert_int_equal(bn_threads_count(bn_cpu_threads(backend)), threads);
             for (int k = 0; k < cases.count; k++)
-                compare_case(&cases.items[k], backend, reference);
+                parity_case(&cases.items[k], backend, reference, isa, limits);
             bn_backend_free(backend);
         }
         print_message("%s: %d cases agree\n", isa, cases.count);
@@ -228,31 +128,6 @@ static void cached_attention_equals_attention(void **state)
     }
 }
 
-/* ---- routines on flat tensors -------------------------------------------- */
-
-enum { FLAT = 70001 };
-
-typedef struct flat {
-    bn_buffer memory;
-    bn_tensor p, g, m, v, norm;
-} flat;
-
-static void flat_init(flat *f, bn_backend *backend)
-{
-    bn_tensor *all[] = {&f->p, &f->g, &f->m, &f->v};
-    size_t bytes = (FLAT * sizeof(float) + BN_ALIGN - 1) / BN_ALIGN * BN_ALIGN;
-    assert_ok(backend->alloc(backend, 5 * bytes, &f->memory));
-    for (int i = 0; i < 4; i++) {
-        *all[i] = bn_tensor_at(bn_tensor_1d(BN_F32, FLAT), &f->memory, (size_t)i * bytes);
-        float *x = bn_tensor_data(all[i]);
-        for (int j = 0; j < FLAT; j++)
-            x[j] = (float)sin(0.37 * (j + 1) * (i + 1)) * (i == 3 ? 1e-3f : 0.1f);
-        for (int j = 0; i == 3 && j < FLAT; j++)
-            x[j] = fabsf(x[j]); /* second moments */
-    }
-    f->norm = bn_tensor_at(bn_tensor_1d(BN_F32, 1), &f->memory, 4 * bytes);
-}
-
 static void routines_agree_with_the_reference(void **state)
 {
     (void)state;
@@ -260,32 +135,7 @@ static void routines_agree_with_the_reference(void **state)
     assert_ok(bn_ref_backend_new(BN_F32, &reference));
     for (int i = 0; (isa = bn_cpu_isa_choice(i)); i++) {
         assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, isa}, &backend));
-        bn_backend *both[2] = {backend, reference};
-        flat f[2];
-        for (int clip = 0; clip <= 1; clip++) {
-            for (int b = 0; b < 2; b++) {
-                const bn_adamw o = {.lr = 1e-3,
-                                    .beta1 = 0.9,
-                                    .beta2 = 0.95,
-                                    .eps = 1e-8,
-                                    .weight_decay = 0.1,
-                                    .step = 3,
-                                    .decay_end = 50003,
-                                    .clip = clip};
-                flat_init(&f[b], both[b]);
-                assert_ok(both[b]->norm(both[b], &f[b].g, &f[b].norm));
-                assert_ok(
-                    both[b]->adamw(both[b], &o, &f[b].p, &f[b].g, &f[b].m, &f[b].v, &f[b].norm));
-                assert_ok(both[b]->scale(both[b], &f[b].g, 0.3));
-            }
-            near("norm", "norm", &f[0].norm, &f[1].norm, 2e-7);
-            near("adamw", "parameter", &f[0].p, &f[1].p, 5e-7);
-            near("adamw", "first moment", &f[0].m, &f[1].m, 5e-7);
-            near("adamw", "second moment", &f[0].v, &f[1].v, 5e-7);
-            near("scale", "x", &f[0].g, &f[1].g, 2e-7);
-            backend->release(backend, &f[0].memory);
-            reference->release(reference, &f[1].memory);
-        }
+        parity_routines(backend, reference, isa);
         bn_backend_free(backend);
     }
     bn_backend_free(reference);

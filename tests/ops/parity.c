@@ -1,0 +1,184 @@
+#include "ops/parity.h"
+
+#include "cmocka_all.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The bytes of a tensor; the caller frees. */
+static void *fetch(bn_backend *backend, const bn_tensor *t)
+{
+    void *copy = malloc(bn_tensor_bytes(t));
+    assert_non_null(copy);
+    assert_ok(backend->download(backend, t, copy));
+    return copy;
+}
+
+static void same_bytes(const char *name, const char *label, const char *what, const uint8_t *x,
+                       const uint8_t *y, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (x[i] != y[i])
+            fail_msg("%s [%s]: %s: byte %zu is %d, the reference has %d", name, label, what, i,
+                     x[i], y[i]);
+}
+
+static void near(const char *name, const char *label, const char *what, const float *x,
+                 const float *y, int64_t n, double limit)
+{
+    double mean = 0;
+    for (int64_t i = 0; i < n; i++)
+        mean += fabs((double)y[i]) / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        double error = fabs((double)x[i] - (double)y[i]);
+        if (!(error <= limit * (fabs((double)y[i]) + mean)))
+            fail_msg("%s [%s]: %s[%lld] is %.9g, the reference has %.9g (relative %.2e)", name,
+                     label, what, (long long)i, (double)x[i], (double)y[i],
+                     error / (fabs((double)y[i]) + mean));
+    }
+}
+
+/* Two backends and what they are called. */
+typedef struct pair {
+    bn_backend *backend, *reference;
+    const char *name, *label;
+} pair;
+
+static void compare(const pair *p, const char *what, const bn_tensor *a, const bn_tensor *b,
+                    double limit)
+{
+    assert_int_equal(a->dtype, b->dtype);
+    assert_true(bn_tensor_same_shape(a, b));
+    void *x = fetch(p->backend, a), *y = fetch(p->reference, b);
+    if (a->dtype != BN_F32 || limit <= 0)
+        same_bytes(p->name, p->label, what, x, y, bn_tensor_bytes(a));
+    else
+        near(p->name, p->label, what, x, y, bn_tensor_numel(a), limit);
+    free(x);
+    free(y);
+}
+
+static void fill(bn_backend *backend, const bn_tensor *t, float first, float step)
+{
+    int64_t n = bn_tensor_numel(t);
+    float *p = malloc((size_t)n * sizeof *p);
+    assert_non_null(p);
+    for (int64_t i = 0; i < n; i++)
+        p[i] = first + step * (float)(i % 17);
+    assert_ok(backend->upload(backend, t, p));
+    free(p);
+}
+
+/* Both operate on the reference's saved values, so that errors do not add up. */
+static void compare_backward(const pair *p, bn_op_instance *fast, bn_op_instance *ref,
+                             unsigned wanted, unsigned added, double limit)
+{
+    bn_op_instance *both[2] = {fast, ref};
+    const bn_op_call *rc = &ref->call;
+    for (int j = 0; j < BN_MAX_OUT; j++)
+        if (bn_tensor_present(&rc->out[j])) {
+            void *saved = fetch(p->reference, &rc->out[j]);
+            assert_ok(p->backend->upload(p->backend, &fast->call.out[j], saved));
+            free(saved);
+        }
+    for (int b = 0; b < 2; b++) {
+        fill(both[b]->backend, &both[b]->call.dout, -0.8f, 0.1f);
+        for (unsigned i = 0; i < BN_MAX_IN; i++)
+            if (bn_tensor_present(&rc->din[i]))
+                fill(both[b]->backend, &both[b]->call.din[i], added >> i & 1u ? 0.5f : NAN, 0);
+        assert_ok(bn_op_instance_backward(both[b], wanted, added));
+    }
+    for (unsigned i = 0; i < BN_MAX_IN; i++)
+        if (wanted >> i & 1u) {
+            char what[32];
+            snprintf(what, sizeof what, "gradient %u (%s)", i, added >> i & 1u ? "add" : "store");
+            compare(p, what, &fast->call.din[i], &rc->din[i], limit);
+        }
+}
+
+void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
+                 const parity_limits limits[BN_OP_COUNT])
+{
+    const bn_op_info *info = &bn_op_table[k->spec.op];
+    const parity_limits *limit = &limits[k->spec.op];
+    const pair p = {backend, reference, k->name, label};
+    bn_op_instance fast, ref;
+    assert_ok(bn_op_instance_init(&fast, backend, &k->spec));
+    assert_ok(bn_op_instance_init(&ref, reference, &k->spec));
+    assert_ok(bn_op_instance_forward(&fast));
+    assert_ok(bn_op_instance_forward(&ref));
+    for (int j = 0; j < info->n_out; j++)
+        compare(&p, j == 0 ? "output 0" : "output 1", &fast.call.out[j], &ref.call.out[j],
+                limit->forward);
+    for (int j = 0; j < info->n_in; j++) /* caches are written, the rest must not be */
+        if (bn_tensor_present(&ref.call.in[j]))
+            compare(&p, "input after", &fast.call.in[j], &ref.call.in[j], 0);
+    if (!(info->traits & (BN_PASS | BN_NOGRAD))) {
+        unsigned all = bn_op_instance_grads(&ref);
+        compare_backward(&p, &fast, &ref, all, 0, limit->backward);
+        compare_backward(&p, &fast, &ref, all, all, limit->backward);
+        for (unsigned i = 0; i < BN_MAX_IN; i++)
+            if (all >> i & 1u)
+                compare_backward(&p, &fast, &ref, 1u << i, 0, limit->backward);
+    }
+    bn_op_instance_clear(&fast);
+    bn_op_instance_clear(&ref);
+}
+
+/* ---- routines on flat tensors -------------------------------------------- */
+
+enum { FLAT = 70001 };
+
+typedef struct flat {
+    bn_buffer memory;
+    bn_tensor p, g, m, v, norm;
+} flat;
+
+static void flat_init(flat *f, bn_backend *backend)
+{
+    static float x[FLAT];
+    bn_tensor *all[] = {&f->p, &f->g, &f->m, &f->v};
+    size_t bytes = (FLAT * sizeof(float) + BN_ALIGN - 1) / BN_ALIGN * BN_ALIGN;
+    assert_ok(backend->alloc(backend, 5 * bytes, &f->memory));
+    for (int i = 0; i < 4; i++) {
+        *all[i] = bn_tensor_at(bn_tensor_1d(BN_F32, FLAT), &f->memory, (size_t)i * bytes);
+        for (int j = 0; j < FLAT; j++)
+            x[j] = (float)sin(0.37 * (j + 1) * (i + 1)) * (i == 3 ? 1e-3f : 0.1f);
+        for (int j = 0; i == 3 && j < FLAT; j++)
+            x[j] = fabsf(x[j]); /* second moments */
+        assert_ok(backend->upload(backend, all[i], x));
+    }
+    f->norm = bn_tensor_at(bn_tensor_1d(BN_F32, 1), &f->memory, 4 * bytes);
+}
+
+void parity_routines(bn_backend *backend, bn_backend *reference, const char *label)
+{
+    bn_backend *both[2] = {backend, reference};
+    const pair p = {backend, reference, "routines", label};
+    flat f[2];
+    for (int clip = 0; clip <= 1; clip++) {
+        for (int b = 0; b < 2; b++) {
+            const bn_adamw o = {.lr = 1e-3,
+                                .beta1 = 0.9,
+                                .beta2 = 0.95,
+                                .eps = 1e-8,
+                                .weight_decay = 0.1,
+                                .step = 3,
+                                .decay_end = 50003,
+                                .clip = clip};
+            flat_init(&f[b], both[b]);
+            assert_ok(both[b]->norm(both[b], &f[b].g, &f[b].norm));
+            assert_ok(both[b]->adamw(both[b], &o, &f[b].p, &f[b].g, &f[b].m, &f[b].v, &f[b].norm));
+            assert_ok(both[b]->scale(both[b], &f[b].g, 0.3));
+        }
+        compare(&p, "norm", &f[0].norm, &f[1].norm, 2e-7);
+        compare(&p, "parameter", &f[0].p, &f[1].p, 5e-7);
+        compare(&p, "first moment", &f[0].m, &f[1].m, 5e-7);
+        compare(&p, "second moment", &f[0].v, &f[1].v, 5e-7);
+        compare(&p, "scaled", &f[0].g, &f[1].g, 2e-7);
+        backend->release(backend, &f[0].memory);
+        reference->release(reference, &f[1].memory);
+    }
+}

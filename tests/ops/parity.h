@@ -1,0 +1,23 @@
+/* parity.h - any backend against the float32 reference: one case of op_cases.h,
+ * forward and every set of gradients, stored and added. Memory is read through
+ * the backend, so it may be a device's. Fails the running test with the op, the
+ * element and both values. */
+#ifndef BN_TESTS_OPS_PARITY_H
+#define BN_TESTS_OPS_PARITY_H
+
+#include "ops/op_cases.h"
+
+/* Largest |x - ref| / (|ref| + mean|ref|), per op: the second term because a
+ * sum of products may cancel. 0 = the same bits. */
+typedef struct parity_limits {
+    double forward, backward;
+} parity_limits;
+
+/* `label` names the backend in messages. */
+void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
+                 const parity_limits limits[BN_OP_COUNT]);
+
+/* norm, adamw (with and without clipping), scale. */
+void parity_routines(bn_backend *backend, bn_backend *reference, const char *label);
+
+#endif
