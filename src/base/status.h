@@ -27,24 +27,24 @@ typedef enum bn_status {
     BN_BAD_CONFIG = 78,  /* bad configuration */
 } bn_status;
 
-#define BN_MUST_CHECK __attribute__((warn_unused_result))
+#define BN_MUST_CHECK         __attribute__((warn_unused_result))
 #define BN_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* Return early with the callee's status; the error record is left as it is. */
-#define BN_TRY(expr)                       \
-    do {                                   \
-        bn_status bn_try_status_ = (expr); \
-        if (bn_try_status_ != BN_OK)       \
-            return bn_try_status_;         \
+#define BN_TRY(expr)                                                                               \
+    do {                                                                                           \
+        bn_status bn_try_status_ = (expr);                                                         \
+        if (bn_try_status_ != BN_OK)                                                               \
+            return bn_try_status_;                                                                 \
     } while (0)
 
 /* As BN_TRY inside a function that owns resources: `status` is its local
  * variable and `out:` its single exit label. */
-#define BN_TRY_OUT(expr)     \
-    do {                     \
-        status = (expr);     \
-        if (status != BN_OK) \
-            goto out;        \
+#define BN_TRY_OUT(expr)                                                                           \
+    do {                                                                                           \
+        status = (expr);                                                                           \
+        if (status != BN_OK)                                                                       \
+            goto out;                                                                              \
     } while (0)
 
 /* Writes the record and returns `status`. */

@@ -23,11 +23,11 @@ enum { BN_PARAM_NAME_MAX = 128 };
 typedef struct bn_param {
     char name[BN_PARAM_NAME_MAX]; /* Hugging Face's, "model.layers.0..." */
     bn_param_kind kind;
-    bool decay;        /* weight decay applies (2-D weights) */
-    bool trainable;    /* gets a gradient */
-    size_t offset;     /* bytes from the start of each role block */
-    bn_tensor value;   /* has memory after bn_param_set_bind() */
-    bn_tensor grad;    /* absent memory when bound without gradients */
+    bool decay;      /* weight decay applies (2-D weights) */
+    bool trainable;  /* gets a gradient */
+    size_t offset;   /* bytes from the start of each role block */
+    bn_tensor value; /* has memory after bn_param_set_bind() */
+    bn_tensor grad;  /* absent memory when bound without gradients */
 } bn_param;
 
 typedef struct bn_param_set {
