@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "bench/harness.h"
 #include "bench/workload.h"
 #include "model/session.h"
 
@@ -91,11 +90,5 @@ out:
 
 int main(int argc, char **argv)
 {
-    bench b;
-    bool done = false;
-    bn_status status = bench_init(&b, argc, argv, &done);
-    for (const workload *w = bench_workloads; status == BN_OK && !done && w->name; w++)
-        if (bench_wants(&b, w->name))
-            status = run_shape(&b, w);
-    return bench_finish(&b, status);
+    return workload_main(argc, argv, run_shape);
 }

@@ -10,7 +10,6 @@
 #include "base/checked.h"
 #include "base/rng.h"
 #include "base/timer.h"
-#include "bench/harness.h"
 #include "bench/workload.h"
 #include "cpu/cpu.h"
 
@@ -177,11 +176,5 @@ static bn_status run_shape(bench *b, const workload *w)
 
 int main(int argc, char **argv)
 {
-    bench b;
-    bool done = false;
-    bn_status status = bench_init(&b, argc, argv, &done);
-    for (const workload *w = bench_workloads; status == BN_OK && !done && w->name; w++)
-        if (bench_wants(&b, w->name))
-            status = run_shape(&b, w);
-    return bench_finish(&b, status);
+    return workload_main(argc, argv, run_shape);
 }

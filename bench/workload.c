@@ -6,7 +6,8 @@
     ", \"max_position_embeddings\": " #CONTEXT                                                     \
     "}, \"quantization\": {\"weight_scale\": \"tensor\"}}"
 
-const workload bench_workloads[] = {
+/* Ends with a row whose name is NULL. */
+static const workload workloads[] = {
     {"A", SHAPE(128, 384, 4, 4, 128), 65, 16, 128},
     {"B", SHAPE(384, 1024, 6, 6, 256), 65, 8, 256},
     {0},
@@ -28,4 +29,15 @@ bn_status workload_model(const workload *w, bn_backend *backend, bool with_grads
     else
         *out = model;
     return status;
+}
+
+int workload_main(int argc, char **argv, workload_body body)
+{
+    bench b;
+    bool done = false;
+    bn_status status = bench_init(&b, argc, argv, &done);
+    for (const workload *w = workloads; status == BN_OK && !done && w->name; w++)
+        if (bench_wants(&b, w->name))
+            status = body(&b, w);
+    return bench_finish(&b, status);
 }

@@ -2,6 +2,7 @@
 #ifndef BN_BENCH_WORKLOAD_H
 #define BN_BENCH_WORKLOAD_H
 
+#include "bench/harness.h"
 #include "model/model.h"
 
 typedef struct workload {
@@ -10,9 +11,11 @@ typedef struct workload {
     int64_t vocab, batch, time;
 } workload;
 
-/* Ends with a row whose name is NULL. A and B are the usual small shapes: 0.86 M
- * and 10.7 M parameters. */
-extern const workload bench_workloads[];
+/* A and B are the usual small shapes: 0.86 M
+ * and 10.7 M parameters. The main function of a bench that runs `body` on each
+ * workload whose name --filter lets through: returns the exit status. */
+typedef bn_status (*workload_body)(bench *b, const workload *w);
+int workload_main(int argc, char **argv, workload_body body);
 
 /* The workload's model with random weights on `backend`. */
 bn_status workload_model(const workload *w, bn_backend *backend, bool with_grads,
