@@ -88,7 +88,8 @@ static double error_of(const bn_tensor *a, const bn_tensor *b)
     if (!bn_tensor_present(a))
         return 0;
     if (a->dtype != BN_F32)
-        return memcmp(bn_tensor_data(a), bn_tensor_data(b), bn_tensor_bytes(a)) == 0 ? 0 : INFINITY;
+        return memcmp(bn_tensor_data(a), bn_tensor_data(b), bn_tensor_bytes(a)) == 0 ? 0.0
+                                                                                     : HUGE_VAL;
     const float *x = bn_tensor_data(a), *y = bn_tensor_data(b);
     int64_t n = bn_tensor_numel(a);
     double mean = 0, worst = 0;
