@@ -96,6 +96,7 @@ void bn_ocl_set_row(bn_backend *backend, bn_op op, bn_kernel forward, bn_kernel 
 static void fill_rows(bn_backend *backend)
 {
     bn_ocl_rows_elementwise(backend);
+    bn_ocl_rows_norm(backend);
     bn_ocl_rows_gemm(backend);
 }
 

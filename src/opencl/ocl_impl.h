@@ -153,6 +153,26 @@ bn_status bn_ocl_zero(bn_ocl *ocl, const bn_tensor *dst) BN_MUST_CHECK;
 /* A view of `bytes` of t from byte `skip` on, u8: parts of a scratch tensor. */
 bn_tensor bn_ocl_part(const bn_tensor *t, size_t skip, size_t bytes);
 
+/* The parts of a cross-entropy, for one chunk of rows or all of them. c gives
+ * ignore_index, the op's name for messages, and dloss (c->dout).
+ *   rows:     logits [rows,V], labels [rows] -> lse [rows], nll [rows]; row0 is
+ *             the first row's number in messages
+ *   mean:     nll, labels (all rows) -> loss [1]
+ *   factor:   labels (all rows) -> factor [1] = dloss / count
+ *   gradient: d [rows,V] = (softmax - onehot) factor, or +=; d may be logits */
+bn_status bn_ocl_cross_entropy_rows(bn_ocl *ocl, const bn_op_call *c, const bn_tensor *logits,
+                                    const bn_tensor *labels, const bn_tensor *lse,
+                                    const bn_tensor *nll, int64_t row0, int64_t rows,
+                                    int64_t V) BN_MUST_CHECK;
+bn_status bn_ocl_cross_entropy_mean(bn_ocl *ocl, const bn_op_call *c, const bn_tensor *nll,
+                                    const bn_tensor *labels, const bn_tensor *loss) BN_MUST_CHECK;
+bn_status bn_ocl_cross_entropy_factor(bn_ocl *ocl, const bn_op_call *c, const bn_tensor *labels,
+                                      const bn_tensor *factor) BN_MUST_CHECK;
+bn_status bn_ocl_cross_entropy_gradient(bn_ocl *ocl, const bn_op_call *c, const bn_tensor *logits,
+                                        const bn_tensor *labels, const bn_tensor *lse,
+                                        const bn_tensor *factor, const bn_tensor *d, int64_t rows,
+                                        int64_t V, bool add) BN_MUST_CHECK;
+
 /* ---- errors ------------------------------------------------------------------ */
 
 const char *bn_ocl_error_name(cl_int error); /* "CL_OUT_OF_RESOURCES" */

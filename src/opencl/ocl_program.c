@@ -72,7 +72,7 @@ static const char *source_text(const char *name)
 
 static char *options_of(const bn_ocl *ocl, bn_ocl_program_id id)
 {
-    return bn_format("-cl-std=CL1.2 %s-DBN_CPU=%d -DBN_FP64=%d -DBN_NVIDIA=%d -DBN_INT_DOT=%d "
+    return bn_format("-cl-std=CL1.2 -w %s-DBN_CPU=%d -DBN_FP64=%d -DBN_NVIDIA=%d -DBN_INT_DOT=%d "
                      "-DBN_GROUP=%d -DBN_FLAT=%d %s",
                      ocl->device.exact_divide ? "-cl-fp32-correctly-rounded-divide-sqrt " : "",
                      ocl->cpu_shape, ocl->device.fp64, ocl->device.vendor == BN_OPENCL_NVIDIA,

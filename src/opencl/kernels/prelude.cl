@@ -261,3 +261,66 @@ float bn_wide_sqrt(bn_wide a)
     return r > 0.0f && r - r == 0.0f ? r + (fma(-r, r, a.x) + a.y) / (2.0f * r) : r;
 }
 #endif
+
+/* Sums of wide numbers over a row; the vector part of the CPU shape is eight
+ * lanes. BN_WIDE_LOCAL declares the group's memory of the GPU shape. */
+#if BN_CPU
+#define BN_WIDE_LOCAL
+#define BN_WIDE_SUM(x) (x)
+#else
+#define BN_WIDE_LOCAL  local bn_wide bn_wide_shared[BN_GROUP];
+#define BN_WIDE_SUM(x) bn_group_wide_sum((x), bn_wide_shared)
+
+bn_wide bn_group_wide_sum(bn_wide x, local bn_wide *shared)
+{
+    const int id = (int)get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    shared[id] = x;
+    for (int h = BN_GROUP / 2; h > 0; h /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (id < h)
+            shared[id] = bn_wide_add(shared[id], shared[id + h]);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return shared[0];
+}
+#endif
+
+/* ln x for a positive normal x, within 1 ulp of the larger of |ln x| and 1/2:
+ * x = 2^k m, 1/sqrt(2) <= m < sqrt(2); ln m = 2 atanh(s), s = (m-1)/(m+1). */
+float bn_log(float x)
+{
+    const int k = (as_int(x) - 0x3f3504f3) >> 23;
+    const float m = as_float(as_int(x) - (k << 23)), f = m - 1.0f;
+    const float s = f / (m + 1.0f), z = s * s;
+    float p = fma(z, 0.1538461538f, 0.1818181818f);
+    p = fma(z, p, 0.2222222222f);
+    p = fma(z, p, 0.2857142857f);
+    p = fma(z, p, 0.4f);
+    p = fma(z, p, 0.6666666667f);
+    const float tail = fma(s * z, p, (float)k * 0x1.7f7d1cp-20f);
+    return fma((float)k, 0x1.62e4p-1f, 2.0f * s + tail);
+}
+
+/* ---- one row's statistics, shared by softmax and the cross-entropies -------------- */
+
+/* Largest of x[0..n-1] (NaN if there is one). */
+#define BN_ROW_LARGEST(out, x, n)                                                                  \
+    do {                                                                                           \
+        bn_vec bn_mv = (bn_vec)(-INFINITY);                                                        \
+        float bn_ms = -INFINITY;                                                                   \
+        BN_ROW_LOOP(bn_i, n, const bn_vec v = BN_LOAD(x, bn_i);                                    \
+                    bn_mv = v > bn_mv || v != v ? v : bn_mv,                                       \
+                    bn_ms = bn_larger(bn_ms, (x)[bn_i]));                                          \
+        out = BN_ROW_MAX(bn_mv, bn_ms);                                                            \
+    } while (0)
+
+/* Sum of exp(x - shift). */
+#define BN_ROW_EXP_SUM(out, x, n, shift)                                                           \
+    do {                                                                                           \
+        bn_vec bn_sv = (bn_vec)(0.0f);                                                             \
+        float bn_ss = 0.0f;                                                                        \
+        BN_ROW_LOOP(bn_i, n, bn_sv += bn_expv(BN_LOAD(x, bn_i) - (shift)),                         \
+                    bn_ss += bn_exp((x)[bn_i] - (shift)));                                         \
+        out = BN_ROW_SUM(bn_sv, bn_ss);                                                            \
+    } while (0)
