@@ -97,7 +97,11 @@ static void fill_rows(bn_backend *backend)
 {
     bn_ocl_rows_elementwise(backend);
     bn_ocl_rows_norm(backend);
+    bn_ocl_rows_quant(backend);
+    bn_ocl_rows_movement(backend);
+    bn_ocl_routines(backend);
     bn_ocl_rows_gemm(backend);
+    bn_ocl_rows_bitlinear(backend);
 }
 
 static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,

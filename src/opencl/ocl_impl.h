@@ -153,6 +153,11 @@ bn_status bn_ocl_zero(bn_ocl *ocl, const bn_tensor *dst) BN_MUST_CHECK;
 /* A view of `bytes` of t from byte `skip` on, u8: parts of a scratch tensor. */
 bn_tensor bn_ocl_part(const bn_tensor *t, size_t skip, size_t bytes);
 
+/* y [1] = sum of x, of x^2 (squares), its square root (root), or divided by
+ * `count` if that is > 0; parts lie in the context's work memory. */
+bn_status bn_ocl_total(bn_ocl *ocl, const bn_tensor *x, bool squares, bool root, int64_t count,
+                       const bn_tensor *y) BN_MUST_CHECK;
+
 /* The parts of a cross-entropy, for one chunk of rows or all of them. c gives
  * ignore_index, the op's name for messages, and dloss (c->dout).
  *   rows:     logits [rows,V], labels [rows] -> lse [rows], nll [rows]; row0 is

@@ -126,9 +126,11 @@ BN_EXP_BODY(float16, int16, bn_exp16, as_int16, as_float16)
     } while (0)
 #else
 #define BN_ROW_LOOP(i, n, VECTOR, SINGLE)                                                          \
-    for (int i = (int)get_local_id(0); i < (n); i += BN_GROUP) {                                   \
-        SINGLE;                                                                                    \
-    }
+    do {                                                                                           \
+        for (int i = (int)get_local_id(0); i < (n); i += BN_GROUP) {                               \
+            SINGLE;                                                                                \
+        }                                                                                          \
+    } while (0)
 #endif
 
 /* Reductions over a row: BN_ROW_LOCAL declares the group's memory; bn_row_sum

@@ -1,0 +1,274 @@
+/* quant.cl - quantizers: int8 activations, ternary weights, and both as floats.
+ *
+ * The codes are those of src/quant/quantize.h, bit for bit (weight scales too
+ * where the device has double): the canonical sum of a group has eight partial
+ * sums in double, lane l takes the elements k = l mod 8, then
+ * ((0+4)+(2+6))+((1+5)+(3+7)).
+ *
+ * CPU shape: a work-item takes whole rows. GPU shape: a group takes one row of
+ * activations; for weight scales, eight neighbouring work-items are the eight
+ * lanes of one scale, so that their loads are next to each other.
+ *
+ * Packed codes (BN_T2): byte j of a row holds the elements 4j .. 4j+3 from the
+ * low bits up, each as code + 1; rows start on byte boundaries and unused fields
+ * of a row's last byte hold 1.
+ */
+
+#define FLOOR 1e-5f
+
+/* max(a, 1e-5); NaN stays */
+float absmax_floor(float a)
+{
+    return a < FLOOR ? FLOOR : a;
+}
+
+/* clamp(rne(v), lo, hi); 0 for NaN */
+#define ROUND_CODE(T, I, S, CONVERT)                                                               \
+    I round_code##S(T v, float lo, float hi)                                                       \
+    {                                                                                              \
+        T r = rint(v);                                                                             \
+        r = r != r ? (T)(0.0f) : r;                                                                \
+        r = r < (T)(lo) ? (T)(lo) : r;                                                             \
+        r = r > (T)(hi) ? (T)(hi) : r;                                                             \
+        return CONVERT(r);                                                                         \
+    }
+ROUND_CODE(float, int, 1, convert_int)
+ROUND_CODE(float4, int4, 4, convert_int4)
+ROUND_CODE(float16, int16, 16, convert_int16)
+#if BN_CPU
+#define round_codev round_code16
+#define bn_cvec     char16
+#define TO_CHAR     convert_char16
+#define TO_FLOAT    convert_float16
+#else
+#define round_codev round_code4
+#define bn_cvec     char4
+#define TO_CHAR     convert_char4
+#define TO_FLOAT    convert_float4
+#endif
+
+/* ---- activations ------------------------------------------------------------------ */
+
+/* max|x| of x[0..n-1] */
+#define ROW_ABSMAX(out, x, n)                                                                      \
+    do {                                                                                           \
+        bn_vec mv = (bn_vec)(0.0f);                                                                \
+        float ms = 0.0f;                                                                           \
+        BN_ROW_LOOP(k, n, const bn_vec v = fabs(BN_LOAD(x, k)); mv = v > mv || v != v ? v : mv,    \
+                    ms = bn_larger(ms, fabs((x)[k])));                                             \
+        out = BN_ROW_MAX(mv, ms);                                                                  \
+    } while (0)
+
+/* x [R,C] -> codes i8 [R,C] and step [R] (y absent), or y = codes step. With
+ * one_max [1] (per tensor) a is that of the whole tensor, and step is [1]. */
+kernel void bn_act_quant(BN_BUFFER(x), BN_BUFFER(one_max), BN_BUFFER(codes), BN_BUFFER(step),
+                         BN_BUFFER(y), const long R, const int C, const long per_item)
+{
+    BN_POINTER(const float, one_max);
+    BN_POINTER(float, step);
+    const int fake = y_base != 0, whole = one_max_base != 0;
+    BN_ROW_LOCAL
+    BN_ROWS(r, R, per_item)
+    {
+        global const float *x = (global const float *)(x_base + x_offset) + r * C;
+        global float *y = (global float *)(y_base + y_offset) + r * C;
+        global char *q = (global char *)(codes_base + codes_offset) + r * C;
+        float a;
+        if (whole)
+            a = one_max[0];
+        else
+            ROW_ABSMAX(a, x, C);
+        a = absmax_floor(a);
+        const float factor = 127.0f / a, s = a / 127.0f;
+        if (fake) {
+            BN_ROW_LOOP(i, C,
+                        BN_STORE(TO_FLOAT(round_codev(BN_LOAD(x, i) * factor, -128.0f, 127.0f)) * s,
+                                 y, i),
+                        y[i] = (float)round_code1(x[i] * factor, -128.0f, 127.0f) * s);
+        } else {
+            BN_ROW_LOOP(i, C,
+                        bn_vstore(TO_CHAR(round_codev(BN_LOAD(x, i) * factor, -128.0f, 127.0f)), 0,
+                                  q + i),
+                        q[i] = (char)round_code1(x[i] * factor, -128.0f, 127.0f));
+            if (!whole || r == 0)
+                step[r] = s;
+        }
+    }
+}
+
+/* part[p] = max|x| of chunk p; a second launch over the parts, P groups of 1
+ * chunk, gives the whole. */
+kernel void bn_absmax_parts(BN_BUFFER(x), BN_BUFFER(part), const long n, const int chunk)
+{
+    BN_POINTER(float, part);
+    BN_ROW_LOCAL
+    const long first = (long)get_group_id(0) * chunk;
+    global const float *x = (global const float *)(x_base + x_offset) + first;
+    const int length = (int)min((long)chunk, n - first);
+    float a;
+    ROW_ABSMAX(a, x, length);
+    part[get_group_id(0)] = a;
+}
+
+/* ---- weight scales ------------------------------------------------------------------ */
+
+/* Tree over eight lanes. */
+#define LANES8(ADD, l0, l1, l2, l3, l4, l5, l6, l7)                                                \
+    ADD(ADD(ADD(l0, l4), ADD(l2, l6)), ADD(ADD(l1, l5), ADD(l3, l7)))
+
+float scale_of_sum(bn_wide sum, long count)
+{
+    const float mean = bn_wide_mean(sum, count);
+    return mean < FLOOR ? FLOOR : mean;
+}
+
+/* w [O,I] in N = O * per_row groups of `length` (the last of a row may be short)
+ * -> scale [N], or with sums there: sums [N] (the sums of whole rows). Grid: CPU
+ * shape per_item groups per work-item; GPU shape BN_GROUP / 8 per group. */
+kernel void bn_weight_scales(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(sums), const long N,
+                             const int I, const int length, const int per_row, const long per_item)
+{
+    BN_POINTER(const float, w);
+    BN_POINTER(float, scale);
+    BN_POINTER(bn_wide, sums);
+#if BN_CPU
+    const long first = (long)get_group_id(0) * per_item, end = min(first + per_item, N);
+    for (long g = first; g < end; g++) {
+        const int at = (int)(g % per_row) * length, n = min(length, I - at);
+        global const float *x = w + g / per_row * I + at;
+#if BN_FP64
+        double8 lane = (double8)(0.0);
+        int k = 0;
+        for (; k + 8 <= n; k += 8)
+            lane += convert_double8(fabs(vload8(0, x + k)));
+        if (k < n) { /* absent lanes add 0 */
+            double rest[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+            for (int l = 0; k + l < n; l++)
+                rest[l] = (double)fabs(x[k + l]);
+            lane += vload8(0, rest);
+        }
+        const bn_wide sum = ((lane.s0 + lane.s4) + (lane.s2 + lane.s6)) +
+                            ((lane.s1 + lane.s5) + (lane.s3 + lane.s7));
+#else
+        bn_wide lane[8];
+        for (int l = 0; l < 8; l++) {
+            lane[l] = bn_wide_of(0.0f);
+            for (int k = l; k < n; k += 8)
+                lane[l] = bn_wide_add(lane[l], bn_wide_of(fabs(x[k])));
+        }
+        const bn_wide sum = LANES8(bn_wide_add, lane[0], lane[1], lane[2], lane[3], lane[4],
+                                   lane[5], lane[6], lane[7]);
+#endif
+        if (sums_base != 0)
+            sums[g] = sum;
+        else
+            scale[g] = scale_of_sum(sum, n);
+    }
+#else
+    local bn_wide shared[BN_GROUP];
+    const int id = (int)get_local_id(0), l = id & 7;
+    const long g = (long)get_group_id(0) * (BN_GROUP / 8) + id / 8;
+    const int at = g < N ? (int)(g % per_row) * length : 0;
+    const int n = g < N ? min(length, I - at) : 0;
+    global const float *x = w + (g < N ? g / per_row * I + at : 0);
+    bn_wide sum = bn_wide_of(0.0f);
+    for (int k = l; k < n; k += 8)
+        sum = bn_wide_add(sum, bn_wide_of(fabs(x[k])));
+    shared[id] = sum;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (l == 0 && g < N) {
+        local const bn_wide *s = shared + id;
+        sum = LANES8(bn_wide_add, s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]);
+        if (sums_base != 0)
+            sums[g] = sum;
+        else
+            scale[g] = scale_of_sum(sum, n);
+    }
+#endif
+}
+
+/* One work-item: scale[0] from the sums of the O rows in ascending order. */
+kernel void bn_weight_scale_total(BN_BUFFER(sums), BN_BUFFER(scale), const long O, const long count)
+{
+    BN_POINTER(const bn_wide, sums);
+    BN_POINTER(float, scale);
+    if (get_global_id(0) == 0) {
+        bn_wide sum = bn_wide_of(0.0f);
+        for (long r = 0; r < O; r++)
+            sum = bn_wide_add(sum, sums[r]);
+        scale[0] = scale_of_sum(sum, count);
+    }
+}
+
+/* ---- ternary codes ---------------------------------------------------------------------- */
+
+/* Scale of element k of row r: `stride` scales per row (0: one for all). */
+#define SCALE_AT(r, k) scale[(r) * stride + (stride > 1 ? (k) / length : 0)]
+
+/* w [O,I], scales -> packed codes. Grid: CPU shape per_item rows per work-item;
+ * GPU shape one work-item per byte. */
+kernel void bn_ternarize(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(packed), const long O,
+                         const int I, const int length, const int stride, const long per_item)
+{
+    BN_POINTER(const float, w);
+    BN_POINTER(const float, scale);
+    BN_POINTER(uchar, packed);
+    const int row_bytes = (I + 3) / 4;
+#if BN_CPU
+    const long first = (long)get_group_id(0) * per_item, end = min(first + per_item, O);
+    for (long r = first; r < end; r++) {
+        global const float *x = w + r * I;
+        global uchar *row = packed + r * row_bytes;
+        int k = 0;
+        if (length % 16 == 0 || stride <= 1) { /* 16 elements have one scale */
+            for (int from = 0; from + 16 <= I; from += length) {
+                const float inv = 1.0f / SCALE_AT(r, from);
+                const int to = min(from + length, I);
+                for (k = from; k + 16 <= to; k += 16) {
+                    const int16 q = round_code16(vload16(0, x + k) * inv, -1.0f, 1.0f) + 1;
+                    const int4 b = q.s048c | q.s159d << 2 | q.s26ae << 4 | q.s37bf << 6;
+                    vstore4(convert_uchar4(b), 0, row + k / 4);
+                }
+            }
+        }
+        for (; k < I; k += 4) {
+            int byte = 0;
+            for (int l = 0; l < 4; l++) {
+                const int at = min(k + l, I - 1);
+                const int q = round_code1(x[at] * (1.0f / SCALE_AT(r, at)), -1.0f, 1.0f);
+                byte |= (k + l < I ? q + 1 : 1) << (2 * l);
+            }
+            row[k / 4] = (uchar)byte;
+        }
+    }
+#else
+    const long j = (long)get_global_id(0);
+    if (j < O * row_bytes) {
+        const long r = j / row_bytes;
+        const int k = (int)(j % row_bytes) * 4;
+        global const float *x = w + r * I;
+        int byte = 0;
+        for (int l = 0; l < 4; l++) {
+            const int at = min(k + l, I - 1);
+            const int q = round_code1(x[at] * (1.0f / SCALE_AT(r, at)), -1.0f, 1.0f);
+            byte |= (k + l < I ? q + 1 : 1) << (2 * l);
+        }
+        packed[j] = (uchar)byte;
+    }
+#endif
+}
+
+/* y [O,I] = codes scale */
+kernel void bn_weight_fake_quant(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(y), const long n,
+                                 const int I, const int length, const int stride)
+{
+    BN_POINTER(const float, w);
+    BN_POINTER(const float, scale);
+    BN_POINTER(float, y);
+    const long first = (long)get_group_id(0) * BN_FLAT, end = min(first + BN_FLAT, n);
+    for (long i = first + (BN_CPU ? 0 : get_local_id(0)); i < end;
+         i += BN_CPU ? 1 : get_local_size(0)) {
+        const float s = SCALE_AT(i / I, (int)(i % I));
+        y[i] = (float)round_code1(w[i] * (1.0f / s), -1.0f, 1.0f) * s;
+    }
+}
