@@ -1,6 +1,6 @@
 /* The integer product with AVX2: vpmaddubsw multiplies unsigned weights q + 1
- * (0..2) with signed x and adds pairs, at most 512 in magnitude, so an int16
- * holds the sum of 63 of them exactly; then vpmaddwd adds pairs into int32. */
+ * (0..2) with signed x and adds pairs, -512 to 508, so an int16 holds the sum of
+ * 64 of them exactly; then vpmaddwd adds pairs into int32. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 enum {
     ROWS = 6,         /* of x in a tile: 6 x 2 accumulators of 16 int16 */
-    QUADS_EXACT = 60, /* k-quads that an int16 surely holds (63) */
+    QUADS_EXACT = 64, /* k-quads that an int16 holds: -32768 .. 32512 */
     BLOCK_BYTES = 32, /* packed bytes that the few-rows kernel takes at once */
     BLOCK_CODES = 128,
     FEW_ROWS = BN_FEW_ROWS_AVX2,

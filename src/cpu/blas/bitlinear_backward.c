@@ -6,18 +6,16 @@
 #include "quant/pack.h"
 #include "quant/quantize.h"
 
-enum {
-    X_ROWS = 256, /* rows of activations turned back at once */
-    X_COLS = 64,  /* columns of dw in a chunk */
-};
+enum { X_ROWS = 256 }; /* rows of activations turned back at once */
 
 typedef struct back_job {
     const bn_rowops *ops;
     const bn_op_call *call;
     int64_t R, O, I, group, groups;
     bool one_step;
-    float *weight; /* scratch [O,I] */
-    float *x;      /* scratch [X_ROWS, X_COLS] of each worker */
+    float *weight;  /* scratch [O,I] */
+    float *x;       /* scratch [X_ROWS, x_cols] of each worker */
+    int64_t x_cols; /* columns of dw in a chunk */
 } back_job;
 
 static back_job job_of(const bn_backend *backend, const bn_op_call *c)
@@ -28,6 +26,7 @@ static back_job job_of(const bn_backend *backend, const bn_op_call *c)
                   .O = c->in[2].shape[0],
                   .I = c->in[2].shape[1],
                   .one_step = bn_tensor_numel(&c->in[1]) == 1};
+    j.x_cols = bn_gemm_narrow_cols(j.I);
     j.group = bn_group_length(j.I, c->params->weight.group_size);
     j.groups = bn_groups_per_row(j.I, c->params->weight.group_size);
     return j;
@@ -42,7 +41,7 @@ static int64_t max_i64(int64_t a, int64_t b)
 size_t bn_blas_bitlinear_backward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     back_job j = job_of(backend, c);
-    int64_t floats = max_i64(j.O * j.I, bn_fast_workers(backend) * X_ROWS * X_COLS);
+    int64_t floats = max_i64(j.O * j.I, bn_fast_workers(backend) * X_ROWS * j.x_cols);
     if (bn_tensor_present(&c->in[4]))
         floats = max_i64(floats, bn_fast_parts(j.R) * j.O);
     return (size_t)floats * sizeof(float);
@@ -68,7 +67,7 @@ static void weight_gradient(void *arg, int64_t col, int64_t end, int worker)
     const bn_op_call *c = j->call;
     const int8_t *codes = bn_fast_data(&c->in[0]);
     const float *step = bn_fast_in(c, 1), *dy = bn_fast_data(&c->dout);
-    float *x = j->x + worker * X_ROWS * X_COLS;
+    float *x = j->x + worker * X_ROWS * j->x_cols;
     for (int64_t r0 = 0; r0 < j->R; r0 += X_ROWS) {
         int64_t rows = bn_fast_min(X_ROWS, j->R - r0);
         for (int64_t r = 0; r < rows; r++)
@@ -110,7 +109,7 @@ bn_status bn_blas_bitlinear_backward(bn_backend *backend, const bn_op_call *c)
     if (bn_tensor_present(&c->din[2])) {
         BN_TRY(bn_gemm_check(&(bn_gemm){.M = j.O, .N = j.I, .K = j.R}));
         j.x = bn_fast_data(&c->scratch);
-        bn_fast_ranges(backend, j.I, X_COLS, weight_gradient, &j);
+        bn_fast_ranges(backend, j.I, j.x_cols, weight_gradient, &j);
     }
     if (bn_tensor_present(&c->din[4]))
         bn_fast_column_sums(backend, j.R, j.O, dy, bn_fast_data(&c->scratch), bn_fast_din(c, 4),

@@ -42,6 +42,10 @@ typedef struct bn_gemm {
 bn_status bn_gemm_check(const bn_gemm *g) BN_MUST_CHECK;
 void bn_gemm_run(const bn_gemm *g);
 
+/* Width of a tile where a matrix of `cols` columns is cut into columns: halved
+ * once and then until it is at most 128, in multiples of 32. */
+int64_t bn_gemm_narrow_cols(int64_t cols);
+
 /* All threads of the backend. */
 bn_status bn_gemm_parallel(const bn_backend *backend, const bn_gemm *g) BN_MUST_CHECK;
 

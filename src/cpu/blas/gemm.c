@@ -5,11 +5,20 @@
 #include <limits.h>
 
 enum {
-    TILE_ROWS = 128, /* of c, where it has many */
+    TILE_ROWS = 256, /* of c, where it has more than FEW_ROWS */
     TILE_COLS = 512,
-    NARROW_COLS = 64, /* where c has few rows (weight gradients) */
-    DEPTH = 256,      /* of one call: longer sums run faster in pieces */
+    FEW_ROWS = 512,    /* c is cut into columns then: weight gradients, short batches */
+    NARROW_COLS = 128, /* the most of such a tile */
+    DEPTH = 256,       /* of one call: longer sums run faster in pieces */
 };
+
+int64_t bn_gemm_narrow_cols(int64_t cols)
+{
+    do
+        cols = bn_ceil_div(bn_ceil_div(cols, 2), 32) * 32;
+    while (cols > NARROW_COLS);
+    return cols;
+}
 
 bn_status bn_gemm_check(const bn_gemm *g)
 {
@@ -69,9 +78,9 @@ bn_status bn_gemm_parallel(const bn_backend *backend, const bn_gemm *g)
 {
     BN_TRY(bn_gemm_check(g));
     tiles t = {.g = *g, .rows = TILE_ROWS, .cols = TILE_COLS};
-    if (g->M <= 4 * TILE_ROWS) {
-        t.rows = g->M <= TILE_ROWS ? g->M : 2 * TILE_ROWS;
-        t.cols = NARROW_COLS;
+    if (g->M <= FEW_ROWS) {
+        t.rows = g->M;
+        t.cols = bn_gemm_narrow_cols(g->N);
     }
     t.across = bn_ceil_div(g->N, t.cols);
     int64_t chunks = bn_ceil_div(g->M, t.rows) * t.across;
