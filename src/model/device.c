@@ -1,10 +1,14 @@
 #include "model/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fs.h"
 #include "cpu/cpu.h"
+#if BN_WITH_OPENCL
+#include "opencl/opencl.h"
+#endif
 
 static bn_status open_cpu(const char *name, int threads, bn_backend **out)
 {
@@ -19,12 +23,63 @@ static bn_status open_reference(const char *name, int threads, bn_backend **out)
     return bn_ref_backend_new(strcmp(name, "ref64") == 0 ? BN_F64 : BN_F32, out);
 }
 
+#if BN_WITH_OPENCL
+
+static bn_status open_opencl(const char *name, int threads, bn_backend **out)
+{
+    (void)threads;
+    const char *colon = strchr(name, ':');
+    return bn_opencl_backend_new(colon ? colon + 1 : NULL, NULL, out);
+}
+
+static char *describe_opencl(const bn_backend *backend)
+{
+    return bn_format("%s (%s, %s kernels)", backend->name, bn_opencl_device_of(backend)->name,
+                     bn_opencl_shape(backend));
+}
+
+/* "auto" takes a GPU if there is one. *why says why not, for the note. */
+static bn_status open_gpu(bn_backend **out, char **why)
+{
+    bn_opencl_device *found;
+    char index[16];
+    int count, gpu = -1;
+    *out = NULL;
+    *why = NULL;
+    BN_TRY(bn_opencl_devices(&found, &count));
+    for (int i = count - 1; i >= 0; i--)
+        if (found[i].usable && found[i].type == BN_OPENCL_GPU)
+            gpu = i;
+    free(found);
+    if (gpu >= 0) {
+        snprintf(index, sizeof index, "%d", gpu);
+        if (bn_opencl_backend_new(index, NULL, out) == BN_OK)
+            return BN_OK;
+        *why = bn_strdup(bn_error_text());
+        bn_error_clear();
+    } else {
+        *why = bn_format("no usable GPU among %d OpenCL device%s", count, count == 1 ? "" : "s");
+    }
+    return *why ? BN_OK : BN_FAIL;
+}
+
+#else
+
 static bn_status open_opencl(const char *name, int threads, bn_backend **out)
 {
     (void)threads;
     *out = NULL;
     return bn_error(BN_NO_DEVICE, "device '%s': this build has no OpenCL backend", name);
 }
+
+static bn_status open_gpu(bn_backend **out, char **why)
+{
+    *out = NULL;
+    *why = bn_strdup("this build has no OpenCL backend");
+    return *why ? BN_OK : BN_FAIL;
+}
+
+#endif
 
 /* `indexed`: name:N selects one of several. */
 static const struct {
@@ -52,33 +107,62 @@ static bool names_device(int i, const char *name)
            index >= 0;
 }
 
-/* "cpu (avx2, 8 threads)" */
-static char *describe(const bn_backend *backend, bool is_auto)
+/* "cpu (avx2 kernels, 8 threads)" */
+static char *describe(const bn_backend *backend)
 {
     const char *name = backend->name;
-    if (strcmp(name, "cpu") != 0)
-        return bn_format("%s", name);
-    return bn_format("%s%s (%s kernels, %d threads)", is_auto ? "auto: " : "", name,
-                     bn_cpu_isa(backend), bn_threads_count(bn_cpu_threads(backend)));
+    if (strcmp(name, "cpu") == 0)
+        return bn_format("%s (%s kernels, %d threads)", name, bn_cpu_isa(backend),
+                         bn_threads_count(bn_cpu_threads(backend)));
+#if BN_WITH_OPENCL
+    if (strncmp(name, "opencl", 6) == 0)
+        return describe_opencl(backend);
+#endif
+    return bn_format("%s", name);
+}
+
+/* The note for a backend that is open; closes it again when out of memory. */
+static bn_status make_note(bn_backend **backend, const char *why, char **note)
+{
+    if (!note)
+        return BN_OK;
+    char *text = describe(*backend);
+    if (text && why) {
+        *note = *why ? bn_format("auto: %s; %s", text, why) : bn_format("auto: %s", text);
+        free(text);
+    } else {
+        *note = text;
+    }
+    if (*note)
+        return BN_OK;
+    bn_backend_free(*backend);
+    *backend = NULL;
+    return BN_FAIL;
+}
+
+static bn_status open_auto(int threads, bn_backend **out, char **note)
+{
+    char *why;
+    BN_TRY(open_gpu(out, &why));
+    bn_status status = *out ? BN_OK : open_cpu("cpu", threads, out);
+    if (status == BN_OK)
+        status = make_note(out, why ? why : "", note);
+    free(why);
+    return status;
 }
 
 bn_status bn_device_open(const char *name, int threads, bn_backend **out, char **note)
 {
-    const bool is_auto = strcmp(name, "auto") == 0;
     *out = NULL;
     if (note)
         *note = NULL;
-    for (int i = 0; i < DEVICES; i++) {
-        if (!(is_auto ? i == 0 : names_device(i, name)))
-            continue;
-        BN_TRY(devices[i].open(name, threads, out));
-        if (note && !(*note = describe(*out, is_auto))) {
-            bn_backend_free(*out);
-            *out = NULL;
-            return BN_FAIL;
+    if (strcmp(name, "auto") == 0)
+        return open_auto(threads, out, note);
+    for (int i = 0; i < DEVICES; i++)
+        if (names_device(i, name)) {
+            BN_TRY(devices[i].open(name, threads, out));
+            return make_note(out, NULL, note);
         }
-        return BN_OK;
-    }
     return bn_error(BN_USAGE, "device '%s': expected auto, cpu, opencl or opencl:N", name);
 }
 
@@ -113,5 +197,8 @@ bn_status bn_device_list(bn_text *out)
     bn_text_addf(out, "cpu\t%s%s%s kernels, %d threads\n", model, *model ? ", " : "",
                  bn_cpu_isa(backend), bn_threads_count(bn_cpu_threads(backend)));
     bn_backend_free(backend);
+#if BN_WITH_OPENCL
+    BN_TRY(bn_opencl_list(out));
+#endif
     return BN_OK;
 }

@@ -1,6 +1,6 @@
 /* device.h - from a --device word to a backend.
  *
- *   auto          the best device there is
+ *   auto          the first OpenCL GPU, else this CPU
  *   cpu           this CPU
  *   opencl[:N]    device N of --list-devices
  *   ref32, ref64  the single-threaded reference kernels, for tests
