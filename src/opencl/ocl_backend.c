@@ -108,6 +108,7 @@ static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,
                              const bn_opencl_options *options)
 {
     ocl->device = device->info;
+    ocl->device.fp64 = device->info.fp64 && !options->without_fp64;
     ocl->id = device->id;
     ocl->profile = options->profile;
     ocl->finish_each = options->finish_each || environment_is("BITNET_OPENCL_SYNC", "1");

@@ -62,6 +62,7 @@ typedef struct bn_opencl_options {
     bool profile;          /* time every kernel (bn_opencl_profile) */
     bool finish_each;      /* wait after every launch and name the kernel that failed; also
                               BITNET_OPENCL_SYNC=1 */
+    bool without_fp64;     /* tests: sums in pairs of floats, as on devices without double */
     int64_t fail_call;     /* tests: the n-th (from 1) clCreate or clEnqueue call fails; 0: none */
 } bn_opencl_options;
 

@@ -41,7 +41,19 @@ static const parity_limits limits[BN_OP_COUNT] = {
     [BN_OP_SLICE] = {0, 0},
 };
 
-static const char *const shapes[] = {"cpu", "gpu"};
+/* Both shapes, with double and as on a device without it (codes still agree
+ * with the reference on these cases). */
+static const struct {
+    const char *label;
+    bn_opencl_options options;
+} variants[] = {
+    {"cpu", {.shape = "cpu"}},
+    {"gpu", {.shape = "gpu"}},
+    {"cpu, no fp64", {.shape = "cpu", .without_fp64 = true}},
+    {"gpu, no fp64", {.shape = "gpu", .without_fp64 = true}},
+};
+enum { VARIANTS = sizeof variants / sizeof variants[0] };
+
 static const char *only; /* an op's name; NULL: all */
 
 static void kernels_agree_with_the_reference(void **state)
@@ -50,18 +62,18 @@ static void kernels_agree_with_the_reference(void **state)
     bn_backend *reference, *backend;
     op_case_list cases = op_cases_new();
     assert_ok(bn_ref_backend_new(BN_F32, &reference));
-    for (int s = 0; s < 2; s++) {
+    for (int s = 0; s < VARIANTS; s++) {
         int count = 0;
-        assert_ok(bn_opencl_backend_new(NULL, &(bn_opencl_options){.shape = shapes[s]}, &backend));
-        assert_string_equal(bn_opencl_shape(backend), shapes[s]);
+        assert_ok(bn_opencl_backend_new(NULL, &variants[s].options, &backend));
+        assert_string_equal(bn_opencl_shape(backend), variants[s].options.shape);
         for (int k = 0; k < cases.count; k++) {
             if (only && strcmp(only, bn_op_table[cases.items[k].spec.op].name) != 0)
                 continue;
-            parity_case(&cases.items[k], backend, reference, shapes[s], limits);
+            parity_case(&cases.items[k], backend, reference, variants[s].label, limits);
             count++;
         }
         assert_true(count > 0);
-        print_message("%s: %d cases agree\n", shapes[s], count);
+        print_message("%s: %d cases agree\n", variants[s].label, count);
         bn_backend_free(backend);
     }
     bn_backend_free(reference);
@@ -73,9 +85,9 @@ static void routines_agree_with_the_reference(void **state)
     (void)state;
     bn_backend *reference, *backend;
     assert_ok(bn_ref_backend_new(BN_F32, &reference));
-    for (int s = 0; s < 2; s++) {
-        assert_ok(bn_opencl_backend_new(NULL, &(bn_opencl_options){.shape = shapes[s]}, &backend));
-        parity_routines(backend, reference, shapes[s]);
+    for (int s = 0; s < VARIANTS; s++) {
+        assert_ok(bn_opencl_backend_new(NULL, &variants[s].options, &backend));
+        parity_routines(backend, reference, variants[s].label);
         bn_backend_free(backend);
     }
     bn_backend_free(reference);
