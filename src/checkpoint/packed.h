@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/shortfloat.h"
 #include "base/status.h"
 #include "tensor/tensor.h"
 
@@ -92,12 +93,5 @@ bn_status bn_packed_read_ternary(bn_packed *p, const bn_packed_entry *entry, uin
 /* Any other tensor as float32; every element is finite. */
 bn_status bn_packed_read_float(bn_packed *p, const bn_packed_entry *entry,
                                float *data) BN_MUST_CHECK;
-
-/* float32 <-> the two short floats, by bits; to_* round to nearest even and
- * keep NaN and infinity. */
-uint16_t bn_f32_to_f16(float value);
-float bn_f16_to_f32(uint16_t bits);
-uint16_t bn_f32_to_bf16(float value);
-float bn_bf16_to_f32(uint16_t bits);
 
 #endif
