@@ -34,7 +34,7 @@ kernel void bn_rmsnorm(BN_BUFFER(x), BN_BUFFER(weight), BN_BUFFER(y), BN_BUFFER(
 }
 
 /* dx = rstd (dy weight) - x rstd^3 mean(dy weight x); the difference may cancel,
- * so the sum is wide and, with double, so is the difference. */
+ * so all of it is made in double or in pairs of floats. */
 #if BN_FP64
 #if BN_CPU
 #define bn_dvec    double16
@@ -88,16 +88,18 @@ kernel void bn_rmsnorm_backward(BN_BUFFER(x), BN_BUFFER(weight), BN_BUFFER(rstd)
                     dx[i] = add ? dx[i] + d : d);
 #else
         const float s = rstd[r];
+        const int first = BN_CPU ? 0 : (int)get_local_id(0), step = BN_CPU ? 1 : BN_GROUP;
         bn_wide sum = bn_wide_of(0.0f);
-        for (int k = BN_CPU ? 0 : (int)get_local_id(0); k < C; k += BN_CPU ? 1 : BN_GROUP)
-            sum = bn_wide_add(sum, bn_wide_product(dy[k] * weight[k], x[k] * s));
-        const float mean = bn_wide_mean(BN_WIDE_SUM(sum), C);
-        BN_ROW_LOOP(i, C,
-                    const bn_vec d = s * (BN_LOAD(weight, i) * BN_LOAD(dy, i) -
-                                          BN_LOAD(x, i) * s * mean);
-                    BN_STORE(add ? BN_LOAD(dx, i) + d : d, dx, i),
-                    const float d = s * (weight[i] * dy[i] - x[i] * s * mean);
-                    dx[i] = add ? dx[i] + d : d);
+        for (int k = first; k < C; k += step)
+            sum = bn_wide_add(sum, bn_wide_times(bn_wide_product(dy[k], weight[k]), x[k]));
+        bn_wide back = bn_wide_over(BN_WIDE_SUM(sum), (float)C);
+        for (int power = 0; power < 3; power++)
+            back = bn_wide_times(back, s);
+        for (int k = first; k < C; k += step) {
+            const bn_wide front = bn_wide_times(bn_wide_product(weight[k], dy[k]), s);
+            const float d = bn_wide_float(bn_wide_add(front, bn_wide_times(back, -x[k])));
+            dx[k] = add ? dx[k] + d : d;
+        }
 #endif
     }
 }

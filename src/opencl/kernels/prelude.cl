@@ -257,6 +257,18 @@ float bn_wide_mean(bn_wide a, long n)
     const float d = (float)n, q = a.x / d;
     return q - q == 0.0f ? q + (fma(-q, d, a.x) + a.y) / d : q;
 }
+/* a f */
+bn_wide bn_wide_times(bn_wide a, float f)
+{
+    const float p = a.x * f, e = fma(a.x, f, -p) + a.y * f, hi = p + e;
+    return hi - hi == 0.0f ? (float2)(hi, e - (hi - p)) : (float2)(p, 0.0f);
+}
+/* a / f */
+bn_wide bn_wide_over(bn_wide a, float f)
+{
+    const float q = a.x / f;
+    return q - q == 0.0f ? (float2)(q, (fma(-q, f, a.x) + a.y) / f) : (float2)(q, 0.0f);
+}
 float bn_wide_sqrt(bn_wide a)
 {
     const float r = sqrt(a.x);
