@@ -92,14 +92,17 @@ static bn_status run_tiles(bn_ocl *ocl, const bn_ocl_gemm *g)
 {
     int64_t large = bn_ceil_div(g->M, 128) * bn_ceil_div(g->N, 128);
     int64_t tile = large >= 2 * (int64_t)ocl->device.compute_units ? 128 : 64;
+    static const bn_ocl_kernel_id kernels[2][3] = {
+        {BN_OCL_K_GEMM_NT_64, BN_OCL_K_GEMM_NN_64, BN_OCL_K_GEMM_TN_64},
+        {BN_OCL_K_GEMM_NT_128, BN_OCL_K_GEMM_NN_128, BN_OCL_K_GEMM_TN_128},
+    };
     int bits = (whole(&g->a, g->ld_a, g->a_across ? g->M : g->K) ? 1 : 0) |
                (whole(&g->b, g->ld_b, g->b_across ? g->N : g->K) ? 2 : 0);
-    return BN_OCL_LAUNCH(ocl, tile == 128 ? BN_OCL_K_GEMM_TILES_128 : BN_OCL_K_GEMM_TILES_64,
+    return BN_OCL_LAUNCH(ocl, kernels[tile == 128][g->a_across ? 2 : g->b_across],
                          bn_ceil_div(g->N, tile), bn_ceil_div(g->M, tile), 1, BN_OCL_T(&g->a),
                          BN_OCL_T(&g->b), BN_OCL_T(&g->c), BN_OCL_T(&g->bias), BN_OCL_I(g->M),
                          BN_OCL_I(g->N), BN_OCL_I(g->K), BN_OCL_L(g->ld_a), BN_OCL_L(g->ld_b),
-                         BN_OCL_L(g->ld_c), BN_OCL_I(g->a_across), BN_OCL_I(g->b_across),
-                         BN_OCL_I(g->add), BN_OCL_I(bits));
+                         BN_OCL_L(g->ld_c), BN_OCL_I(g->add), BN_OCL_I(bits));
 }
 
 /* A product of few rows with a weight (decoding) is bound by reading the weight. */

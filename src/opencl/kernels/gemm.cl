@@ -276,6 +276,14 @@ bn_column_sums(BN_BUFFER(x), BN_BUFFER(sum), const int M, const int N, const int
 #define LINE    (BN_TILE + 4)                  /* floats between k's in local memory */
 #define HALF    (BN_TILE / 2)
 
+/* On a CPU device, where tests run this shape, unrolled code only takes long to
+ * compile. */
+#if defined(__x86_64__) || defined(__aarch64__)
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#endif
+
 /* Quad q of a slice: lines i .. of an operand at depth k .. . Element (i, k) is
  * x[i * ld + k], or x[k * ld + i] if `across`; 0 outside. `whole`: every quad
  * that begins inside is inside and aligned. */
@@ -316,6 +324,7 @@ static inline void put_quad(local float *slice, int across, int i, int k, float4
 /* Row of c (or column) that element i of 8 of work-item t stands for. */
 #define SPREAD(t, i) ((i) < 4 ? 4 * (t) + (i) : HALF + 4 * (t) + (i) - 4)
 
+/* `whole`: bit 0 for a, bit 1 for b. */
 static inline void gemm(const global float *a, const global float *b, global float *c,
                         const global float *bias, int M, int N, int K, long ld_a, long ld_b,
                         long ld_c, int add, int whole, const int a_across, const int b_across,
@@ -324,9 +333,9 @@ static inline void gemm(const global float *a, const global float *b, global flo
     const int tx = get_local_id(0), ty = get_local_id(1), t = ty * SIDE + tx;
     const int m0 = get_group_id(1) * BN_TILE, n0 = get_group_id(0) * BN_TILE;
     float acc[8][8];
-#pragma unroll
+UNROLL
     for (int i = 0; i < 8; i++)
-#pragma unroll
+UNROLL
         for (int j = 0; j < 8; j++) {
             const int m = m0 + SPREAD(ty, i), n = n0 + SPREAD(tx, j);
             acc[i][j] = add && m < M && n < N ? c[m * ld_c + n] : 0.0f;
@@ -334,7 +343,7 @@ static inline void gemm(const global float *a, const global float *b, global flo
     float4 a_next[FETCH], b_next[FETCH];
     for (int k0 = -DEPTH; k0 < K; k0 += DEPTH) {
         const int k1 = k0 + DEPTH;
-#pragma unroll
+UNROLL
         for (int f = 0; f < FETCH; f++) {
             const int q = t + f * SIDE * SIDE;
             a_next[f] = fetch_quad(a, ld_a, a_across, m0 + QUAD_LINE(q, a_across),
@@ -351,15 +360,15 @@ static inline void gemm(const global float *a, const global float *b, global flo
                 vstore4(*(const local float4 *)(a_line + HALF + 4 * ty), 1, x);
                 vstore4(*(const local float4 *)(b_line + 4 * tx), 0, y);
                 vstore4(*(const local float4 *)(b_line + HALF + 4 * tx), 1, y);
-#pragma unroll
+UNROLL
                 for (int i = 0; i < 8; i++)
-#pragma unroll
+UNROLL
                     for (int j = 0; j < 8; j++)
                         acc[i][j] = fma(x[i], y[j], acc[i][j]);
             }
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-#pragma unroll
+UNROLL
         for (int f = 0; f < FETCH; f++) {
             const int q = t + f * SIDE * SIDE;
             put_quad(a_slice, a_across, QUAD_LINE(q, a_across), QUAD_DEPTH(q, a_across), a_next[f]);
@@ -367,9 +376,9 @@ static inline void gemm(const global float *a, const global float *b, global flo
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-#pragma unroll
+UNROLL
     for (int i = 0; i < 8; i++)
-#pragma unroll
+UNROLL
         for (int j = 0; j < 8; j++) {
             const int m = m0 + SPREAD(ty, i), n = n0 + SPREAD(tx, j);
             if (m < M && n < N)
@@ -377,27 +386,26 @@ static inline void gemm(const global float *a, const global float *b, global flo
         }
 }
 
-/* a(m,k) = a[m * ld_a + k] or, `a_across`, a[k * ld_a + m]; b(k,n) = b[n * ld_b + k]
- * or, `b_across`, b[k * ld_b + n]; a across with b along
- * is not needed. `whole`: bit 0 for a, bit 1 for b. */
-kernel __attribute__((reqd_work_group_size(SIDE, SIDE, 1))) void
-bn_gemm_tiles(BN_BUFFER(a), BN_BUFFER(b), BN_BUFFER(c), BN_BUFFER(bias), const int M, const int N,
-        const int K, const long ld_a, const long ld_b, const long ld_c, const int a_across,
-        const int b_across, const int add, const int whole)
-{
-    BN_POINTER(const float, a);
-    BN_POINTER(const float, b);
-    BN_POINTER(float, c);
-    const global float *bias = bias_base ? (const global float *)(bias_base + bias_offset) : 0;
-    local float a_slice[DEPTH * LINE] __attribute__((aligned(16)));
-    local float b_slice[DEPTH * LINE] __attribute__((aligned(16)));
-    if (a_across) /* a copy for each layout in use, so that it is a constant there */
-        gemm(a, b, c, bias, M, N, K, ld_a, ld_b, ld_c, add, whole, 1, 1, a_slice, b_slice);
-    else if (b_across)
-        gemm(a, b, c, bias, M, N, K, ld_a, ld_b, ld_c, add, whole, 0, 1, a_slice, b_slice);
-    else
-        gemm(a, b, c, bias, M, N, K, ld_a, ld_b, ld_c, add, whole, 0, 0, a_slice, b_slice);
-}
+/* One kernel for each layout: `a_across` and `b_across` are constants in each. */
+#define TILES(name, a_across, b_across)                                                            \
+    kernel __attribute__((reqd_work_group_size(SIDE, SIDE, 1))) void name(                         \
+        BN_BUFFER(a), BN_BUFFER(b), BN_BUFFER(c), BN_BUFFER(bias), const int M, const int N,       \
+        const int K, const long ld_a, const long ld_b, const long ld_c, const int add,             \
+        const int whole)                                                                           \
+    {                                                                                              \
+        BN_POINTER(const float, a);                                                                \
+        BN_POINTER(const float, b);                                                                \
+        BN_POINTER(float, c);                                                                      \
+        const global float *bias =                                                                 \
+            bias_base ? (const global float *)(bias_base + bias_offset) : 0;                       \
+        local float a_slice[DEPTH * LINE] __attribute__((aligned(16)));                            \
+        local float b_slice[DEPTH * LINE] __attribute__((aligned(16)));                            \
+        gemm(a, b, c, bias, M, N, K, ld_a, ld_b, ld_c, add, whole, a_across, b_across, a_slice,    \
+             b_slice);                                                                             \
+    }
+TILES(bn_gemm_nt, 0, 0) /* a[m * ld_a + k] b[n * ld_b + k] */
+TILES(bn_gemm_nn, 0, 1) /* a[m * ld_a + k] b[k * ld_b + n] */
+TILES(bn_gemm_tn, 1, 1) /* a[k * ld_a + m] b[k * ld_b + n] */
 
 /* Few rows: c[m,n] = sum over k of a[m,k] b[n,k] (+ bias[n]). Group: FEW_LINES
  * lines of b with 32 work-items each, whose sums are added in a tree. */

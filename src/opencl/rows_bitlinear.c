@@ -1,0 +1,235 @@
+/* BITLINEAR: the integer product on packed weights, and its backward as float
+ * products of decoded operands. */
+#include "base/checked.h"
+#include "opencl/gemm.h"
+#include "quant/quantize.h"
+
+enum {
+    ROWS = 6,        /* of a tile (CPU shape) */
+    OUTPUTS = 16,    /* of a panel */
+    BLOCK_ROWS = 96, /* largest block of a work-item */
+    BLOCK_PANELS = 8,
+    BLOCKS_PER_CORE = 3,
+    X_BYTES = 1 << 15, /* of activations copied by a work-item */
+    TILE = 64,         /* rows and outputs of a group (GPU shape) */
+    FLOATS_GROUP = 64, /* work-items of the decoding kernels */
+};
+
+typedef struct job {
+    int64_t R, O, I, group, groups, quads, panels, rows; /* rows: up to a whole tile */
+    bool one_step, one_scale;
+} job;
+
+static job job_of(const bn_op_call *c)
+{
+    int64_t G = c->params->weight.group_size;
+    job j = {.R = bn_tensor_rows(&c->in[0]),
+             .O = c->in[2].shape[0],
+             .I = c->in[2].shape[1],
+             .one_step = bn_tensor_numel(&c->in[1]) == 1,
+             .one_scale = G == BN_PER_TENSOR};
+    j.group = bn_group_length(j.I, G);
+    j.groups = bn_groups_per_row(j.I, G);
+    j.quads =
+        (j.groups - 1) * bn_ceil_div(j.group, 4) + bn_ceil_div(j.I - (j.groups - 1) * j.group, 4);
+    j.panels = bn_ceil_div(j.O, OUTPUTS);
+    j.rows = bn_ceil_div(j.R, ROWS) * ROWS;
+    return j;
+}
+
+static bn_status check(const bn_ocl *ocl, const job *j)
+{
+    if (j->I > BN_MAX_IN_INT32)
+        return bn_error(BN_FAIL, "bitlinear: rows of %lld elements, the int32 sum takes %lld",
+                        (long long)j->I, (long long)BN_MAX_IN_INT32);
+    if (j->R > INT32_MAX / 2 || j->O > INT32_MAX / 2)
+        return bn_error(BN_FAIL, "%s: bitlinear of %lld rows and %lld outputs, it takes %d",
+                        ocl->name, (long long)j->R, (long long)j->O, INT32_MAX / 2);
+    return BN_OK;
+}
+
+/* ---- forward --------------------------------------------------------------- */
+
+/* Scratch of the CPU shape: panels, rows of x, group sums. */
+typedef struct layout {
+    size_t panels, x, sums;
+} layout;
+
+static layout layout_of(const job *j)
+{
+    return (layout){
+        .panels = bn_align_up((size_t)(j->panels * (j->quads + j->groups)) * 64, BN_ALIGN),
+        .x = bn_align_up((size_t)(j->rows * j->quads) * 4, BN_ALIGN),
+        .sums = bn_align_up((size_t)(j->rows * j->groups) * sizeof(int32_t), BN_ALIGN),
+    };
+}
+
+static size_t forward_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    job j = job_of(c);
+    layout l = layout_of(&j);
+    return bn_ocl_of(backend)->cpu_shape ? l.panels + l.x + l.sums : 0;
+}
+
+static void choose_block(const bn_ocl *ocl, const job *j, int64_t *rows, int64_t *panels)
+{
+    int64_t wanted = BLOCKS_PER_CORE * (int64_t)ocl->device.compute_units;
+    *rows = BLOCK_ROWS;
+    *panels = BLOCK_PANELS;
+    while (bn_ceil_div(j->R, *rows) * bn_ceil_div(j->panels, *panels) < wanted && *panels > 1)
+        *panels /= 2;
+}
+
+static bn_status forward_panels(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    layout l = layout_of(j);
+    bn_tensor panels = bn_ocl_part(&c->scratch, 0, l.panels);
+    bn_tensor x = bn_ocl_part(&c->scratch, l.panels, l.x);
+    bn_tensor sums = bn_ocl_part(&c->scratch, l.panels + l.x, l.sums);
+    int64_t per_item = X_BYTES / j->I < 1 ? 1 : X_BYTES / j->I, block_rows, block_panels;
+    BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_PANELS, j->panels, 1, 1, BN_OCL_T(&c->in[2]),
+                         BN_OCL_T(&c->in[3]), BN_OCL_T(&panels), BN_OCL_I(j->O), BN_OCL_I(j->I),
+                         BN_OCL_I(j->group), BN_OCL_I(j->groups), BN_OCL_I(j->quads),
+                         BN_OCL_I(j->one_scale)));
+    BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_ROWS, bn_ceil_div(j->rows, per_item), 1, 1,
+                         BN_OCL_T(&c->in[0]), BN_OCL_T(&x), BN_OCL_T(&sums), BN_OCL_I(j->R),
+                         BN_OCL_I(j->I), BN_OCL_I(j->group), BN_OCL_I(j->groups),
+                         BN_OCL_I(j->quads), BN_OCL_I(per_item), BN_OCL_I(j->rows)));
+    choose_block(ocl, j, &block_rows, &block_panels);
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_PRODUCT, bn_ceil_div(j->R, block_rows),
+                         bn_ceil_div(j->panels, block_panels), 1, BN_OCL_T(&x), BN_OCL_T(&sums),
+                         BN_OCL_T(&panels), BN_OCL_T(&c->in[1]), BN_OCL_T(&c->in[4]),
+                         BN_OCL_T(&c->out[0]), BN_OCL_I(j->R), BN_OCL_I(j->O), BN_OCL_I(j->I),
+                         BN_OCL_I(j->group), BN_OCL_I(j->groups), BN_OCL_I(j->quads),
+                         BN_OCL_I(j->one_step), BN_OCL_I(block_rows), BN_OCL_I(block_panels));
+}
+
+/* x codes i8 [R,I], step [R] or [1], weight codes t2 [O,I], scale, bias [O] or
+ * absent -> y [R,O] */
+static bn_status forward(bn_backend *backend, const bn_op_call *c)
+{
+    bn_ocl *ocl = bn_ocl_of(backend);
+    job j = job_of(c);
+    BN_TRY(check(ocl, &j));
+    if (ocl->cpu_shape)
+        return forward_panels(ocl, c, &j);
+    return BN_OCL_LAUNCH(
+        ocl, BN_OCL_K_TERNARY_TILES, bn_ceil_div(j.O, TILE), bn_ceil_div(j.R, TILE), 1,
+        BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]),
+        BN_OCL_T(&c->in[4]), BN_OCL_T(&c->out[0]), BN_OCL_I(j.R), BN_OCL_I(j.O), BN_OCL_I(j.I),
+        BN_OCL_I(j.group), BN_OCL_I(j.groups), BN_OCL_I(j.one_step), BN_OCL_I(j.one_scale));
+}
+
+/* ---- backward -------------------------------------------------------------- */
+
+/* dx = dy w: [R,O] [O,I] */
+static bn_ocl_gemm input_product(const bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    return (bn_ocl_gemm){.M = j->R,
+                         .N = j->I,
+                         .K = j->O,
+                         .a = c->dout,
+                         .ld_a = j->O,
+                         .ld_b = j->I,
+                         .b_across = true,
+                         .b_panels = ocl->cpu_shape,
+                         .c = c->din[0],
+                         .ld_c = j->I,
+                         .add = c->accumulate[0]};
+}
+
+/* dw = dy^T x: [O,R] [R,I] */
+static bn_ocl_gemm weight_product(const bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    return (bn_ocl_gemm){.M = j->O,
+                         .N = j->I,
+                         .K = j->R,
+                         .a = c->dout,
+                         .ld_a = j->O,
+                         .a_across = true,
+                         .ld_b = j->I,
+                         .b_across = true,
+                         .b_panels = ocl->cpu_shape,
+                         .c = c->din[2],
+                         .ld_c = j->I,
+                         .add = c->accumulate[2]};
+}
+
+/* The panels of a product, or in the GPU shape its decoded operand b. */
+static size_t product_bytes(const bn_ocl *ocl, const bn_ocl_gemm *g)
+{
+    return ocl->cpu_shape ? bn_ocl_gemm_scratch(ocl, g->M, g->N, g->K)
+                          : (size_t)(g->N * g->K) * sizeof(float);
+}
+
+static size_t backward_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    const bn_ocl *ocl = bn_ocl_of(backend);
+    job j = job_of(c);
+    bn_ocl_gemm dx = input_product(ocl, c, &j), dw = weight_product(ocl, c, &j);
+    size_t a = product_bytes(ocl, &dx), b = product_bytes(ocl, &dw);
+    return a > b ? a : b;
+}
+
+/* Where operand b of a product goes. */
+static bn_tensor b_part(const bn_ocl *ocl, const bn_op_call *c, const bn_ocl_gemm *g)
+{
+    size_t skip = bn_ocl_a_panels(ocl, g->M, g->K);
+    return bn_ocl_part(&c->scratch, skip, product_bytes(ocl, g) - skip);
+}
+
+static bn_status input_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    bn_ocl_gemm g = input_product(ocl, c, j);
+    g.b = b_part(ocl, c, &g);
+    if (ocl->cpu_shape)
+        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_WEIGHT_PANELS, bn_ceil_div(j->I, BN_OCL_NR), 1,
+                             1, BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]), BN_OCL_T(&g.b),
+                             BN_OCL_I(j->O), BN_OCL_I(j->I), BN_OCL_I(j->group),
+                             BN_OCL_I(j->groups), BN_OCL_I(j->one_scale)));
+    else
+        BN_TRY(BN_OCL_LAUNCH(
+            ocl, BN_OCL_K_TERNARY_WEIGHT_FLOATS, bn_ceil_div(bn_ceil_div(j->I, 4), FLOATS_GROUP),
+            j->O, 1, BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]), BN_OCL_T(&g.b), BN_OCL_I(j->O),
+            BN_OCL_I(j->I), BN_OCL_I(j->group), BN_OCL_I(j->groups), BN_OCL_I(j->one_scale)));
+    return bn_ocl_gemm_run(ocl, &g, &c->scratch);
+}
+
+static bn_status weight_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    bn_ocl_gemm g = weight_product(ocl, c, j);
+    g.b = b_part(ocl, c, &g);
+    if (ocl->cpu_shape)
+        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_X_PANELS, bn_ceil_div(j->I, BN_OCL_NR), 1, 1,
+                             BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&g.b),
+                             BN_OCL_I(j->R), BN_OCL_I(j->I), BN_OCL_I(j->one_step)));
+    else
+        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_X_FLOATS,
+                             bn_ceil_div(bn_ceil_div(j->I, 4), FLOATS_GROUP), j->R, 1,
+                             BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&g.b),
+                             BN_OCL_I(j->R), BN_OCL_I(j->I), BN_OCL_I(j->one_step)));
+    return bn_ocl_gemm_run(ocl, &g, &c->scratch);
+}
+
+/* dy [R,O] -> gradients of the real-valued activation, of the real-valued
+ * weight and of the bias */
+static bn_status backward(bn_backend *backend, const bn_op_call *c)
+{
+    bn_ocl *ocl = bn_ocl_of(backend);
+    job j = job_of(c);
+    BN_TRY(check(ocl, &j));
+    if (bn_tensor_present(&c->din[0]))
+        BN_TRY(input_gradient(ocl, c, &j));
+    if (bn_tensor_present(&c->din[2]))
+        BN_TRY(weight_gradient(ocl, c, &j));
+    if (bn_tensor_present(&c->din[4]))
+        BN_TRY(bn_ocl_column_sums(ocl, &c->dout, j.R, j.O, &c->din[4], c->accumulate[4]));
+    return BN_OK;
+}
+
+void bn_ocl_rows_bitlinear(bn_backend *backend)
+{
+    bn_ocl_set_row(backend, BN_OP_BITLINEAR, forward, backward);
+    backend->rows[BN_OP_BITLINEAR].forward_scratch = forward_scratch;
+    backend->rows[BN_OP_BITLINEAR].backward_scratch = backward_scratch;
+}
