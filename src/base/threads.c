@@ -13,7 +13,8 @@
 
 enum { MAX_THREADS = 4096, PAUSES_PER_LOOK_AT_CLOCK = 32 };
 static const double spin_seconds = 40e-6;
-static const int64_t most_chunks = INT32_MAX; /* of one posted loop */
+static const int64_t most_chunks = INT32_MAX;    /* of one posted loop */
+static const uint64_t closed_chunk = UINT32_MAX; /* beyond any of them */
 
 typedef struct worker {
     bn_threads *pool;
@@ -23,10 +24,14 @@ typedef struct worker {
 
 /* One loop is posted at a time. `ticket` holds its number (high 32 bits) and
  * its next chunk (low 32 bits); a chunk is claimed by a compare-and-swap of
- * both. A worker reads the loop's fields before it claims. If the claim
- * succeeds the loop was still unfinished, so that the caller cannot have
- * written the next loop's fields yet, and what was read belongs to this loop.
- * Workers that are late therefore need not be waited for. */
+ * both. A worker reads the loop's fields before it claims. The caller closes
+ * the ticket of the last loop before it writes the next one's fields: a worker
+ * that has read one of these (acquire) after they were written (release) finds
+ * the ticket changed, so that its claim fails, and a claim that succeeds was
+ * made with the fields of its own loop. Workers that are late therefore need
+ * not be waited for. Without the closing, the ticket of a loop whose chunks are
+ * all claimed would still match, and the next loop's larger number of chunks
+ * would let a late worker claim one that does not exist. */
 struct bn_threads {
     int count;
     double spin; /* seconds; 0 if there are more threads than CPUs */
@@ -65,10 +70,10 @@ static void run_chunks(bn_threads *pool, uint32_t loop, int index)
     uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
     while (loop_of(ticket) == loop) {
         int64_t chunk = (uint32_t)ticket;
-        int64_t chunks = atomic_load_explicit(&pool->chunks, memory_order_relaxed);
-        int64_t base = atomic_load_explicit(&pool->base, memory_order_relaxed);
-        bn_chunk_fn fn = atomic_load_explicit(&pool->fn, memory_order_relaxed);
-        void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
+        int64_t chunks = atomic_load_explicit(&pool->chunks, memory_order_acquire);
+        int64_t base = atomic_load_explicit(&pool->base, memory_order_acquire);
+        bn_chunk_fn fn = atomic_load_explicit(&pool->fn, memory_order_acquire);
+        void *arg = atomic_load_explicit(&pool->arg, memory_order_acquire);
         if (chunk >= chunks)
             return;
         if (!atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket + 1,
@@ -140,13 +145,14 @@ static void wait_until_done(bn_threads *pool, int64_t chunks)
 /* One loop of at most most_chunks chunks, numbered from `base`. */
 static void run_loop(bn_threads *pool, int64_t base, int64_t chunks, bn_chunk_fn fn, void *arg)
 {
-    atomic_store_explicit(&pool->chunks, chunks, memory_order_relaxed);
-    atomic_store_explicit(&pool->base, base, memory_order_relaxed);
-    atomic_store_explicit(&pool->fn, fn, memory_order_relaxed);
-    atomic_store_explicit(&pool->arg, arg, memory_order_relaxed);
+    uint32_t last = loop_of(atomic_load_explicit(&pool->ticket, memory_order_relaxed));
+    uint32_t loop = last + UINT32_C(1);
+    atomic_store(&pool->ticket, (uint64_t)last << 32 | closed_chunk);
+    atomic_store_explicit(&pool->chunks, chunks, memory_order_release);
+    atomic_store_explicit(&pool->base, base, memory_order_release);
+    atomic_store_explicit(&pool->fn, fn, memory_order_release);
+    atomic_store_explicit(&pool->arg, arg, memory_order_release);
     atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
-    uint32_t loop =
-        loop_of(atomic_load_explicit(&pool->ticket, memory_order_relaxed)) + UINT32_C(1);
     /* Sequentially consistent with `sleepers`: either we see the sleeper, or
      * it sees the new ticket before it sleeps. */
     atomic_store(&pool->ticket, (uint64_t)loop << 32);

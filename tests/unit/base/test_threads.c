@@ -2,6 +2,7 @@
 #include "cmocka_all.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -84,6 +85,41 @@ static void test_many_short_loops(void **state)
 }
 
 /* Workers that have gone to sleep take part again. */
+typedef struct counted {
+    int64_t chunks;
+    atomic_int runs;
+    atomic_int *strangers; /* chunks that the loop does not have, or that ran after its end */
+    bool over;
+} counted;
+
+static void count_run(void *arg, int64_t chunk, int worker)
+{
+    (void)worker;
+    counted *c = arg;
+    atomic_fetch_add(&c->runs, 1);
+    if (c->over || chunk >= c->chunks)
+        atomic_fetch_add(c->strangers, 1);
+}
+
+/* A worker that is late for a short loop must not take a chunk of it when the
+ * next, longer one is being posted. */
+static void test_short_and_long_loops_take_turns(void **state)
+{
+    (void)state;
+    enum { LOOPS = 400000 };
+    bn_threads *pool;
+    atomic_int strangers = 0;
+    assert_ok(bn_threads_new(2, &pool));
+    for (int i = 0; i < LOOPS; i++) {
+        counted c = {.chunks = i % 2 ? 2 : 9, .strangers = &strangers};
+        bn_parallel_for(pool, c.chunks, count_run, &c);
+        assert_int_equal(atomic_load(&c.runs), c.chunks);
+        c.over = true;
+    }
+    assert_int_equal(atomic_load(&strangers), 0);
+    bn_threads_free(pool);
+}
+
 static void test_after_a_pause(void **state)
 {
     (void)state;
@@ -141,8 +177,11 @@ static void test_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_chunk_once), cmocka_unit_test(test_many_short_loops),
-        cmocka_unit_test(test_after_a_pause),   cmocka_unit_test(test_chunks_run_at_the_same_time),
+        cmocka_unit_test(test_each_chunk_once),
+        cmocka_unit_test(test_many_short_loops),
+        cmocka_unit_test(test_short_and_long_loops_take_turns),
+        cmocka_unit_test(test_after_a_pause),
+        cmocka_unit_test(test_chunks_run_at_the_same_time),
         cmocka_unit_test(test_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
