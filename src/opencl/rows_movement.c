@@ -16,12 +16,14 @@ static bn_status embedding_forward(bn_backend *backend, const bn_op_call *c)
                          BN_OCL_L(per_item));
 }
 
-/* At most 64 (CPU shape) or 1024 blocks of ids: each goes through all ids. */
+/* Each block of ids goes through all of them, so there are just enough to keep
+ * the device busy; their number does not change any sum. */
 static bn_status embedding_backward(bn_backend *backend, const bn_op_call *c)
 {
     bn_ocl *ocl = bn_ocl_of(backend);
     int64_t R = bn_tensor_numel(&c->in[0]), V = c->in[1].shape[0], D = c->in[1].shape[1];
-    int64_t block = bn_ceil_div(V, ocl->cpu_shape ? 64 : 1024), blocks = bn_ceil_div(V, block);
+    int64_t want = (int64_t)ocl->device.compute_units * (ocl->cpu_shape ? 4 : 8);
+    int64_t block = bn_ceil_div(V, want), blocks = bn_ceil_div(V, block);
     if (!bn_tensor_present(&c->din[1]))
         return BN_OK;
     return BN_OCL_LAUNCH(ocl, BN_OCL_K_EMBEDDING_BACKWARD, blocks,

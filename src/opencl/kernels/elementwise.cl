@@ -127,7 +127,17 @@ kernel void bn_glu(BN_BUFFER(gate), BN_BUFFER(up), BN_BUFFER(y), const long n, c
 /* dgate = dy up act'(gate), dup = dy act(gate) */
 #define GLU_BACKWARD(T, S, LOAD, STORE)                                                            \
     const T g = LOAD(gate, i), d = LOAD(dy, i);                                                    \
-    const T d0 = d * LOAD(up, i) * slope##S(g, silu), d1 = d * act##S(g, silu);                    \
+    T slope, act;                                                                                  \
+    if (silu) {                                                                                    \
+        const T s = sigmoid##S(g);                                                                 \
+        act = g * s;                                                                               \
+        slope = s * ((T)(1.0f) + g * ((T)(1.0f) - s));                                             \
+    } else {                                                                                       \
+        const T r = g < (T)(0.0f) ? (T)(0.0f) : g;                                                 \
+        act = r * r;                                                                               \
+        slope = (T)(2.0f) * r;                                                                     \
+    }                                                                                              \
+    const T d0 = d * LOAD(up, i) * slope, d1 = d * act;                                            \
     PUT2(T, LOAD, STORE, d0, d1)
 
 kernel void bn_glu_backward(BN_BUFFER(gate), BN_BUFFER(up), BN_BUFFER(dy), BN_BUFFER(da),

@@ -49,13 +49,21 @@ kernel void bn_embedding_backward(BN_BUFFER(ids), BN_BUFFER(dy), BN_BUFFER(d), c
         for (; i < n; i++)
             all[i] = 0.0f;
     }
-    for (long r = 0; r < R; r++) {
-        const int id = ids[r];
-        if (id < lo || id >= hi)
-            continue;
-        global const float *from = dy + r * D;
-        global float *to = d + (long)id * D;
-        BN_ROW_LOOP(i, D, BN_STORE(BN_LOAD(to, i) + BN_LOAD(from, i), to, i), to[i] += from[i]);
+    for (long r0 = 0; r0 < R; r0 += 16) {
+        const long stop = min(r0 + 16, R);
+        if (stop == r0 + 16) { /* most runs of 16 ids hold none of the block */
+            const int16 id = vload16(0, ids + r0);
+            if (!any(id >= lo && id < hi))
+                continue;
+        }
+        for (long r = r0; r < stop; r++) {
+            const int id = ids[r];
+            if (id < lo || id >= hi)
+                continue;
+            global const float *from = dy + r * D;
+            global float *to = d + (long)id * D;
+            BN_ROW_LOOP(i, D, BN_STORE(BN_LOAD(to, i) + BN_LOAD(from, i), to, i), to[i] += from[i]);
+        }
     }
 #else
     local int shared[BN_GROUP];
@@ -89,11 +97,18 @@ kernel void bn_sum_parts(BN_BUFFER(x), BN_BUFFER(part), const long n, const long
 #if BN_CPU && BN_FP64
     double8 a = (double8)(0.0), b = (double8)(0.0);
     long i = first;
-    for (; i + 16 <= end; i += 16) {
-        const double8 u = convert_double8(vload8(0, x + i)), v = convert_double8(vload8(1, x + i));
-        a += squares ? u * u : u;
-        b += squares ? v * v : v;
-    }
+    if (squares)
+        for (; i + 16 <= end; i += 16) {
+            const double8 u = convert_double8(vload8(0, x + i));
+            const double8 v = convert_double8(vload8(1, x + i));
+            a += u * u;
+            b += v * v;
+        }
+    else
+        for (; i + 16 <= end; i += 16) {
+            a += convert_double8(vload8(0, x + i));
+            b += convert_double8(vload8(1, x + i));
+        }
     a += b;
     bn_wide sum = ((a.s0 + a.s4) + (a.s2 + a.s6)) + ((a.s1 + a.s5) + (a.s3 + a.s7));
     for (; i < end; i++)

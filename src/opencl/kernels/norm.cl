@@ -242,8 +242,9 @@ kernel void bn_softmax(BN_BUFFER(x), BN_BUFFER(y), const long R, const int C, co
         float largest, sum;
         BN_ROW_LARGEST(largest, x, C);
         BN_ROW_EXP_SUM(sum, x, C, largest);
-        BN_ROW_LOOP(i, C, BN_STORE(bn_expv(BN_LOAD(x, i) - largest) / sum, y, i),
-                    y[i] = bn_exp(x[i] - largest) / sum);
+        const float inverse = 1.0f / sum;
+        BN_ROW_LOOP(i, C, BN_STORE(bn_expv(BN_LOAD(x, i) - largest) * inverse, y, i),
+                    y[i] = bn_exp(x[i] - largest) * inverse);
     }
 }
 

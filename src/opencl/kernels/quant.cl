@@ -22,42 +22,61 @@ float absmax_floor(float a)
     return a < FLOOR ? FLOOR : a;
 }
 
-/* clamp(rne(v), lo, hi); 0 for NaN */
-#define ROUND_CODE(T, I, S, CONVERT)                                                               \
+/* clamp(rne(v), lo, hi); 0 for NaN. The bounds are integers, so the clamp may
+ * come first; adding 1.5 * 2^23 then rounds to even and leaves the integer in
+ * the low bits, in three instructions where rint() is a call. */
+#define ROUND_CODE(T, I, S, as_i)                                                                  \
     I round_code##S(T v, float lo, float hi)                                                       \
     {                                                                                              \
-        T r = rint(v);                                                                             \
-        r = r != r ? (T)(0.0f) : r;                                                                \
-        r = r < (T)(lo) ? (T)(lo) : r;                                                             \
-        r = r > (T)(hi) ? (T)(hi) : r;                                                             \
-        return CONVERT(r);                                                                         \
+        v = v < (T)(lo) ? (T)(lo) : v;                                                             \
+        v = v > (T)(hi) ? (T)(hi) : v;                                                             \
+        v = v == v ? v : (T)(0.0f);                                                                \
+        return as_i(v + (T)(0x1.8p23f)) - as_i((T)(0x1.8p23f));                                    \
     }
-ROUND_CODE(float, int, 1, convert_int)
-ROUND_CODE(float4, int4, 4, convert_int4)
-ROUND_CODE(float16, int16, 16, convert_int16)
+ROUND_CODE(float, int, 1, as_int)
 #if BN_CPU
-#define round_codev round_code16
-#define bn_cvec     char16
-#define TO_CHAR     convert_char16
-#define TO_FLOAT    convert_float16
+ROUND_CODE(float16, int16, 16, as_int16)
+#endif
+#if BN_CPU
+#define bn_cvec    char16
+#define as_bits    as_int16
+#define TO_CHAR    convert_char16
+#define TO_FLOAT   convert_float16
 #else
-#define round_codev round_code4
-#define bn_cvec     char4
-#define TO_CHAR     convert_char4
-#define TO_FLOAT    convert_float4
+#define bn_cvec    char4
+#define as_bits    as_int4
+#define TO_CHAR    convert_char4
+#define TO_FLOAT   convert_float4
 #endif
 
 /* ---- activations ------------------------------------------------------------------ */
 
-/* max|x| of x[0..n-1] */
+/* max|x| of x[0..n-1]: the bits of non-negative floats are ordered as integers,
+ * NaN above infinity, so an integer maximum also lets a NaN through. */
 #define ROW_ABSMAX(out, x, n)                                                                      \
     do {                                                                                           \
-        bn_vec mv = (bn_vec)(0.0f);                                                                \
-        float ms = 0.0f;                                                                           \
-        BN_ROW_LOOP(k, n, const bn_vec v = fabs(BN_LOAD(x, k)); mv = v > mv || v != v ? v : mv,    \
-                    ms = bn_larger(ms, fabs((x)[k])));                                             \
-        out = BN_ROW_MAX(mv, ms);                                                                  \
+        bn_ivec mv = (bn_ivec)(0);                                                                 \
+        int ms = 0;                                                                                \
+        BN_ROW_LOOP(k, n, const bn_ivec b = as_bits(BN_LOAD(x, k)) & (bn_ivec)(0x7fffffff); mv = b > mv ? b : mv,            \
+                    ms = max(ms, as_int((x)[k]) & 0x7fffffff));                                    \
+        out = as_float(ROW_IMAX(mv, ms));                                                          \
     } while (0)
+#if BN_CPU
+#define ROW_IMAX(v, s) max(max16(v), (s))
+int max16(int16 v)
+{
+    const int8 a = max(v.lo, v.hi);
+    const int4 b = max(a.lo, a.hi);
+    const int2 c = max(b.lo, b.hi);
+    return max(c.x, c.y);
+}
+#else
+#define ROW_IMAX(v, s) as_int(bn_group_max(as_float(s), bn_row_shared))
+#endif
+
+/* The code of x: no clamp and no NaN, because |x| <= a and a is finite. Adding
+ * 1.5 * 2^23 rounds to even and leaves the integer in the low bits. */
+#define CODE(T, as_i, x) (as_i((x)*factor + (T)(0x1.8p23f)) - as_i((T)(0x1.8p23f)))
 
 /* x [R,C] -> codes i8 [R,C] and step [R] (y absent), or y = codes step. With
  * one_max [1] (per tensor) a is that of the whole tensor, and step is [1]. */
@@ -80,16 +99,19 @@ kernel void bn_act_quant(BN_BUFFER(x), BN_BUFFER(one_max), BN_BUFFER(codes), BN_
             ROW_ABSMAX(a, x, C);
         a = absmax_floor(a);
         const float factor = 127.0f / a, s = a / 127.0f;
-        if (fake) {
-            BN_ROW_LOOP(i, C,
-                        BN_STORE(TO_FLOAT(round_codev(BN_LOAD(x, i) * factor, -128.0f, 127.0f)) * s,
-                                 y, i),
-                        y[i] = (float)round_code1(x[i] * factor, -128.0f, 127.0f) * s);
+        const int finite = a - a == 0.0f;
+        if (fake && finite) {
+            BN_ROW_LOOP(i, C, BN_STORE(TO_FLOAT(CODE(bn_vec, as_bits, BN_LOAD(x, i))) * s, y, i),
+                        y[i] = (float)CODE(float, as_int, x[i]) * s);
+        } else if (fake) { /* a NaN or an infinity: codes 0 */
+            BN_ROW_LOOP(i, C, BN_STORE((bn_vec)(0.0f * s), y, i), y[i] = 0.0f * s);
         } else {
-            BN_ROW_LOOP(i, C,
-                        bn_vstore(TO_CHAR(round_codev(BN_LOAD(x, i) * factor, -128.0f, 127.0f)), 0,
-                                  q + i),
-                        q[i] = (char)round_code1(x[i] * factor, -128.0f, 127.0f));
+            if (finite)
+                BN_ROW_LOOP(i, C,
+                            bn_vstore(TO_CHAR(CODE(bn_vec, as_bits, BN_LOAD(x, i))), 0, q + i),
+                            q[i] = (char)CODE(float, as_int, x[i]));
+            else
+                BN_ROW_LOOP(i, C, bn_vstore((bn_cvec)(0), 0, q + i), q[i] = 0);
             if (!whole || r == 0)
                 step[r] = s;
         }
