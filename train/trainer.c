@@ -42,7 +42,8 @@ static bn_status build(bn_trainer *t)
                              &t->model->grads));
     BN_TRY(alloc_tokens(t));
     BN_TRY(bn_train_graphs_record(t->model, &t->ids, &t->labels, &t->graphs));
-    BN_TRY(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena));
+    BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),
+                       "activations of a step"));
     BN_TRY(bn_train_graphs_bind(&t->graphs, &t->arena));
     BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
     return bn_telemetry_measure(&t->telemetry);

@@ -236,9 +236,9 @@ bn_status bn_model_alloc(bn_model *model, bool with_grads)
     bn_backend *be = model->backend;
     const size_t block = model->params.block_bytes;
     bool only_packed = false;
-    BN_TRY(be->alloc(be, block, &model->values));
+    BN_TRY(bn_error_in(be->alloc(be, block, &model->values), "weights"));
     if (with_grads)
-        BN_TRY(be->alloc(be, block, &model->grads));
+        BN_TRY(bn_error_in(be->alloc(be, block, &model->grads), "gradients"));
     bn_param_set_bind(&model->params, &model->values, with_grads ? &model->grads : NULL);
     for (int i = 0; i < model->n_linears; i++)
         only_packed |= bn_tensor_present(&model->linears[i]->codes) && !model->linears[i]->weight;
