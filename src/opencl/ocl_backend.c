@@ -102,6 +102,8 @@ static void fill_rows(bn_backend *backend)
     bn_ocl_routines(backend);
     bn_ocl_rows_gemm(backend);
     bn_ocl_rows_bitlinear(backend);
+    bn_ocl_rows_head(backend);
+    bn_ocl_rows_attention(backend);
 }
 
 static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,

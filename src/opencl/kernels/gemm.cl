@@ -276,14 +276,6 @@ bn_column_sums(BN_BUFFER(x), BN_BUFFER(sum), const int M, const int N, const int
 #define LINE    (BN_TILE + 4)                  /* floats between k's in local memory */
 #define HALF    (BN_TILE / 2)
 
-/* On a CPU device, where tests run this shape, unrolled code only takes long to
- * compile. */
-#if defined(__x86_64__) || defined(__aarch64__)
-#define UNROLL
-#else
-#define UNROLL _Pragma("unroll")
-#endif
-
 /* Quad q of a slice: lines i .. of an operand at depth k .. . Element (i, k) is
  * x[i * ld + k], or x[k * ld + i] if `across`; 0 outside. `whole`: every quad
  * that begins inside is inside and aligned. */
@@ -333,9 +325,9 @@ static inline void gemm(const global float *a, const global float *b, global flo
     const int tx = get_local_id(0), ty = get_local_id(1), t = ty * SIDE + tx;
     const int m0 = get_group_id(1) * BN_TILE, n0 = get_group_id(0) * BN_TILE;
     float acc[8][8];
-UNROLL
+    BN_UNROLL
     for (int i = 0; i < 8; i++)
-UNROLL
+        BN_UNROLL
         for (int j = 0; j < 8; j++) {
             const int m = m0 + SPREAD(ty, i), n = n0 + SPREAD(tx, j);
             acc[i][j] = add && m < M && n < N ? c[m * ld_c + n] : 0.0f;
@@ -343,7 +335,7 @@ UNROLL
     float4 a_next[FETCH], b_next[FETCH];
     for (int k0 = -DEPTH; k0 < K; k0 += DEPTH) {
         const int k1 = k0 + DEPTH;
-UNROLL
+        BN_UNROLL
         for (int f = 0; f < FETCH; f++) {
             const int q = t + f * SIDE * SIDE;
             a_next[f] = fetch_quad(a, ld_a, a_across, m0 + QUAD_LINE(q, a_across),
@@ -354,21 +346,22 @@ UNROLL
         if (k0 >= 0) {
             const int depth = min(DEPTH, K - k0);
             for (int k = 0; k < depth; k++) {
-                float x[8], y[8];
                 const local float *a_line = a_slice + k * LINE, *b_line = b_slice + k * LINE;
-                vstore4(*(const local float4 *)(a_line + 4 * ty), 0, x);
-                vstore4(*(const local float4 *)(a_line + HALF + 4 * ty), 1, x);
-                vstore4(*(const local float4 *)(b_line + 4 * tx), 0, y);
-                vstore4(*(const local float4 *)(b_line + HALF + 4 * tx), 1, y);
-UNROLL
+                const float4 x0 = *(const local float4 *)(a_line + 4 * ty);
+                const float4 x1 = *(const local float4 *)(a_line + HALF + 4 * ty);
+                const float4 y0 = *(const local float4 *)(b_line + 4 * tx);
+                const float4 y1 = *(const local float4 *)(b_line + HALF + 4 * tx);
+                const float x[8] = {x0.s0, x0.s1, x0.s2, x0.s3, x1.s0, x1.s1, x1.s2, x1.s3};
+                const float y[8] = {y0.s0, y0.s1, y0.s2, y0.s3, y1.s0, y1.s1, y1.s2, y1.s3};
+                BN_UNROLL
                 for (int i = 0; i < 8; i++)
-UNROLL
+                    BN_UNROLL
                     for (int j = 0; j < 8; j++)
                         acc[i][j] = fma(x[i], y[j], acc[i][j]);
             }
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-UNROLL
+        BN_UNROLL
         for (int f = 0; f < FETCH; f++) {
             const int q = t + f * SIDE * SIDE;
             put_quad(a_slice, a_across, QUAD_LINE(q, a_across), QUAD_DEPTH(q, a_across), a_next[f]);
@@ -376,9 +369,9 @@ UNROLL
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-UNROLL
+    BN_UNROLL
     for (int i = 0; i < 8; i++)
-UNROLL
+        BN_UNROLL
         for (int j = 0; j < 8; j++) {
             const int m = m0 + SPREAD(ty, i), n = n0 + SPREAD(tx, j);
             if (m < M && n < N)

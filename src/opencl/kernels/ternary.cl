@@ -387,17 +387,17 @@ bn_ternary_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER(sca
     const global char *x_row = x + (long)min(r0 + line, R - 1) * I;
     const global uchar *w_row = packed + (long)min(o0 + line, O - 1) * row_bytes;
     float t[4][4];
-#pragma unroll
+    BN_UNROLL
     for (int i = 0; i < 4; i++)
-#pragma unroll
+        BN_UNROLL
         for (int j = 0; j < 4; j++)
             t[i][j] = 0.0f;
     for (int g = 0; g < groups; g++) {
         const int end = min((g + 1) * group, I);
         int acc[4][4];
-#pragma unroll
+        BN_UNROLL
         for (int i = 0; i < 4; i++)
-#pragma unroll
+            BN_UNROLL
             for (int j = 0; j < 4; j++)
                 acc[i][j] = 0;
         for (int k0 = g * group; k0 < end; k0 += 4 * QUADS) {
@@ -406,24 +406,24 @@ bn_ternary_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER(sca
                 w_slice[q * LINE + line] = w_quad(w_row, k0 + 4 * q, end, row_bytes);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
-#pragma unroll
+            BN_UNROLL
             for (int q = 0; q < QUADS; q++) {
                 const int4 a = *(const local int4 *)(x_slice + q * LINE + 4 * ty);
                 const int4 b = *(const local int4 *)(w_slice + q * LINE + 4 * tx);
                 const int xs[4] = {a.s0, a.s1, a.s2, a.s3}, ws[4] = {b.s0, b.s1, b.s2, b.s3};
-#pragma unroll
+                BN_UNROLL
                 for (int i = 0; i < 4; i++)
-#pragma unroll
+                    BN_UNROLL
                     for (int j = 0; j < 4; j++)
                         acc[i][j] = dot4(xs[i], ws[j], acc[i][j]);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
         }
-#pragma unroll
+        BN_UNROLL
         for (int j = 0; j < 4; j++) {
             const int o = min(o0 + 4 * tx + j, O - 1);
             const float gamma = scale[one_scale ? 0 : (long)o * groups + g];
-#pragma unroll
+            BN_UNROLL
             for (int i = 0; i < 4; i++)
                 t[i][j] = fma((float)acc[i][j], gamma, t[i][j]);
         }
