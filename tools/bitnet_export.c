@@ -6,22 +6,26 @@
 
 #include "base/fs.h"
 #include "tools/export_job.h"
+#include "tools/hf_export.h"
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *output, *format, *encoding, *float_dtype, *data;
+    const char *model, *output, *format, *encoding, *float_dtype, *hf_weights, *data;
     bool compress, verify, no_verify, quiet, json;
     bn_tool_where where;
 };
 
 static const bn_option options[] = {
     {"output", 'o', "FILE", BN_OPT_STRING, offsetof(struct args, output),
-     "the packed file to write; an existing one is replaced"},
-    {"format", 0, "NAME", BN_OPT_STRING, offsetof(struct args, format), "hdf5 (hdf5)"},
+     "the packed file to write, an existing one is replaced; of safetensors a new folder"},
+    {"format", 0, "NAME", BN_OPT_STRING, offsetof(struct args, format),
+     "hdf5, or safetensors: a folder that transformers loads (hdf5)"},
     {"encoding", 0, "NAME", BN_OPT_STRING, offsetof(struct args, encoding),
      "of ternary weights: base3x5, 1.6 bits each, or ternary2, 2 bits (base3x5)"},
     {"float-dtype", 0, "NAME", BN_OPT_STRING, offsetof(struct args, float_dtype),
      "of embedding and head: float32, float16 or bfloat16 (float32)"},
+    {"hf-weights", 0, "FORM", BN_OPT_STRING, offsetof(struct args, hf_weights),
+     "of safetensors: packed, bf16, float32 or shadow (packed)"},
     {"compress", 0, NULL, BN_OPT_FLAG, offsetof(struct args, compress), "deflate the datasets"},
     {"verify", 0, NULL, BN_OPT_FLAG, offsetof(struct args, verify),
      "compare the file with the model before it gets its name (the default)"},
@@ -41,7 +45,9 @@ static const bn_positional positionals[] = {
 
 static const bn_program program = {
     "bitnet-export", "Packs a trained model into a small file for inference.", options, positionals,
-    "Codes and scales are stored as the device quantized them. FILE.report.json says what was\n"
+    "Codes and scales are stored as the device quantized them. --hf-weights packed needs one\n"
+    "scale per tensor; bf16 and float32 hold any model; shadow holds the weights that are\n"
+    "trained, for transformers to quantize and train on. FILE.report.json says what was\n"
     "stored how and how it was verified. Exit codes: 0 done, 1 failure, 2 usage, 3 the file\n"
     "differs from the model (it is removed), 65 bad model file, 66 input missing, 74 I/O.\n"};
 
@@ -64,20 +70,35 @@ static bn_status choose(const char *option, const char *word, const bn_encoding 
     return status;
 }
 
+static bool is_folder(const struct args *args)
+{
+    return strcmp(args->format, "safetensors") == 0;
+}
+
+static bn_status choose_form(const char *word, bn_hf_form *out)
+{
+    for (int i = 0; i < BN_HF_FORMS; i++)
+        if (strcmp(word, bn_hf_form_name((bn_hf_form)i)) == 0) {
+            *out = (bn_hf_form)i;
+            return BN_OK;
+        }
+    return bn_error(BN_USAGE, "--hf-weights %s: expected packed, bf16, float32 or shadow", word);
+}
+
 static bn_status check_args(const struct args *args, bn_export_format *format)
 {
     static const bn_encoding ternary[] = {BN_ENC_BASE3X5, BN_ENC_TERNARY2};
     static const bn_encoding floats[] = {BN_ENC_FLOAT32, BN_ENC_FLOAT16, BN_ENC_BFLOAT16};
     if (!args->output || !*args->output)
         return bn_error(BN_USAGE, "-o FILE is missing");
-    if (strcmp(args->format, "hdf5") != 0)
-        return bn_error(BN_USAGE, "--format %s: expected hdf5", args->format);
+    if (strcmp(args->format, "hdf5") != 0 && strcmp(args->format, "safetensors") != 0)
+        return bn_error(BN_USAGE, "--format %s: expected hdf5 or safetensors", args->format);
     if (args->verify && args->no_verify)
         return bn_error(BN_USAGE, "--verify and --no-verify exclude each other");
     BN_TRY(choose("encoding", args->encoding, ternary, 2, &format->ternary));
     BN_TRY(choose("float-dtype", args->float_dtype, floats, 3, &format->floats));
     format->deflate = args->compress ? 6 : 0;
-    if (bn_fs_is_dir(args->output))
+    if (!is_folder(args) && bn_fs_is_dir(args->output))
         return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
     return BN_OK;
 }
@@ -92,35 +113,63 @@ static bn_status check_same_file(const char *source, const char *output)
     return BN_OK;
 }
 
-static bn_status print(const struct args *args, const bn_export_report *report)
+static bn_status print(const struct args *args, const char *text, const char *json)
 {
-    bn_text summary = {0};
-    char *text = NULL;
-    bn_export_report_text(report, &summary);
-    BN_TRY(bn_text_take(&summary, &text));
     if (!args->quiet)
         fputs(text, stderr);
+    return args->json ? bn_tool_print(json) : BN_OK;
+}
+
+static bn_status export_file(const struct args *args, const bn_export_format *format,
+                             bn_loaded *source)
+{
+    const bn_export_request request = {.output = args->output,
+                                       .producer = bn_tool_producer,
+                                       .format = *format,
+                                       .verify = !args->no_verify,
+                                       .data = args->data};
+    bn_export_report report;
+    bn_text summary = {0};
+    char *text = NULL;
+    BN_TRY(check_same_file(source->path, args->output));
+    BN_TRY(bn_export_run(&request, source, &report));
+    bn_export_report_text(&report, &summary);
+    bn_status status = bn_text_take(&summary, &text);
+    if (status == BN_OK)
+        status = print(args, text, report.json);
     free(text);
-    return args->json ? bn_tool_print(report->json) : BN_OK;
+    bn_export_report_clear(&report);
+    return status;
+}
+
+/* bf16 stores all matrices so, whatever --float-dtype says. */
+static bn_status export_folder(const struct args *args, const bn_export_format *format,
+                               bn_loaded *source)
+{
+    bn_hf_export_request request = {.output = args->output,
+                                    .producer = bn_tool_producer,
+                                    .floats = format->floats,
+                                    .verify = !args->no_verify,
+                                    .data = args->data};
+    bn_hf_export_report report;
+    BN_TRY(choose_form(args->hf_weights, &request.form));
+    if (request.form == BN_HF_BF16)
+        request.floats = BN_ENC_BFLOAT16;
+    BN_TRY(bn_hf_export_run(&request, source, &report));
+    bn_status status = print(args, report.text, report.json);
+    bn_hf_export_report_clear(&report);
+    return status;
 }
 
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
     bn_tool_model model = {0};
-    bn_export_report report = {0};
-    bn_status status = BN_OK;
-    bn_export_request request = {.output = args->output,
-                                 .producer = bn_tool_producer,
-                                 .verify = !args->no_verify,
-                                 .data = args->data};
-    BN_TRY_OUT(check_args(args, &request.format));
-    BN_TRY_OUT(bn_tool_open(args->model, &args->where, false, &model));
-    BN_TRY_OUT(check_same_file(model.loaded.path, args->output));
-    BN_TRY_OUT(bn_export_run(&request, &model.loaded, &report));
-    status = print(args, &report);
-out:
-    bn_export_report_clear(&report);
+    bn_export_format format;
+    BN_TRY(check_args(args, &format));
+    BN_TRY(bn_tool_open(args->model, &args->where, false, &model));
+    bn_status status = is_folder(args) ? export_folder(args, &format, &model.loaded)
+                                       : export_file(args, &format, &model.loaded);
     bn_tool_close(&model);
     return status;
 }
@@ -130,6 +179,7 @@ int main(int argc, char **argv)
     struct args args = {.format = "hdf5",
                         .encoding = "base3x5",
                         .float_dtype = "float32",
+                        .hf_weights = "packed",
                         .where = BN_TOOL_WHERE_DEFAULT};
     return bn_tool_main(&program, run, &args, argc, argv);
 }

@@ -34,8 +34,7 @@ float bn_export_round(float value, bn_encoding encoding)
     }
 }
 
-/* Memory for an item whose shape and kind are set. */
-static bn_status item_alloc(bn_export_item *item)
+bn_status bn_export_item_alloc(bn_export_item *item)
 {
     item->count = bn_export_numel(item);
     if (item->ternary) {
@@ -49,7 +48,7 @@ static bn_status item_alloc(bn_export_item *item)
     return BN_OK;
 }
 
-static bn_status set_alloc(bn_export_set *set, int count)
+bn_status bn_export_set_init(bn_export_set *set, int count)
 {
     *set = (bn_export_set){.items = calloc((size_t)count + 1, sizeof *set->items)};
     return set->items ? BN_OK : bn_error_nomem("the tensors", (size_t)count * sizeof *set->items);
@@ -66,7 +65,7 @@ static bn_status collect_layer(const bn_model *model, const bn_linear_layer *lay
     item->shape[0] = layer->out;
     item->shape[1] = layer->in;
     item->group_size = layer->quant.group_size;
-    BN_TRY(item_alloc(item));
+    BN_TRY(bn_export_item_alloc(item));
     BN_TRY(be->download(be, &layer->codes, item->codes));
     return bn_backend_get_f32(be, &layer->scale, item->data, item->count);
 }
@@ -77,7 +76,7 @@ static bn_status collect_param(const bn_model *model, const bn_param *param, bn_
     snprintf(item->name, sizeof item->name, "%s", param->name);
     item->ndim = param->value.ndim;
     memcpy(item->shape, param->value.shape, sizeof item->shape);
-    BN_TRY(item_alloc(item));
+    BN_TRY(bn_export_item_alloc(item));
     return bn_backend_get_f32(model->backend, &param->value, item->data, item->count);
 }
 
@@ -93,7 +92,7 @@ static bool is_packed_weight(const bn_model *model, const bn_param *param)
 bn_status bn_export_collect_model(const bn_model *model, bn_export_set *out)
 {
     bn_status status = BN_OK;
-    BN_TRY(set_alloc(out, model->n_linears + model->params.count));
+    BN_TRY(bn_export_set_init(out, model->n_linears + model->params.count));
     for (int i = 0; i < model->n_linears; i++)
         if (model->linears[i]->codes.buffer)
             BN_TRY_OUT(collect_layer(model, model->linears[i], out));
@@ -116,7 +115,7 @@ static bn_status collect_entry(bn_packed *file, const bn_packed_entry *entry, bn
     item->ndim = entry->ndim;
     memcpy(item->shape, entry->shape, sizeof item->shape);
     item->group_size = entry->group_size;
-    BN_TRY(item_alloc(item));
+    BN_TRY(bn_export_item_alloc(item));
     if (item->ternary)
         return bn_packed_read_ternary(file, entry, item->codes, item->data);
     return bn_packed_read_float(file, entry, item->data);
@@ -128,7 +127,7 @@ bn_status bn_export_collect_packed(const char *path, bn_export_set *out)
     bn_packed *file = NULL;
     *out = (bn_export_set){0};
     BN_TRY_OUT(bn_packed_open(path, &file));
-    BN_TRY_OUT(set_alloc(out, bn_packed_count(file)));
+    BN_TRY_OUT(bn_export_set_init(out, bn_packed_count(file)));
     for (int i = 0; i < bn_packed_count(file); i++)
         BN_TRY_OUT(collect_entry(file, bn_packed_at(file, i), out));
 out:

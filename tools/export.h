@@ -41,6 +41,11 @@ bn_status bn_export_collect_model(const bn_model *model, bn_export_set *out) BN_
 /* From a packed file, codes and scales as stored. */
 bn_status bn_export_collect_packed(const char *path, bn_export_set *out) BN_MUST_CHECK;
 
+/* An empty set with room for `count` items, and memory for an item whose name,
+ * shape, kind and group size are set (it sets `count`). */
+bn_status bn_export_set_init(bn_export_set *set, int count) BN_MUST_CHECK;
+bn_status bn_export_item_alloc(bn_export_item *item) BN_MUST_CHECK;
+
 void bn_export_set_clear(bn_export_set *set); /* {0} is fine */
 
 bn_status bn_export_write(const char *path, const bn_packed_info *info, const bn_export_set *set,

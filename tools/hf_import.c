@@ -1,0 +1,255 @@
+#include "tools/hf_import.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/json.h"
+#include "cpu/cpu.h"
+#include "tools/hf_tensors.h"
+
+enum { MAX_TOKENIZER = 256 << 20 }; /* bytes of JSON */
+
+typedef struct job {
+    const bn_import_request *request;
+    bn_import_report *report;
+    bn_hf_model hf;
+    bn_st_reader *file;
+    bn_backend *backend;
+    bn_tokenizer *tokenizer;
+    bn_model *model; /* names and shapes; never has memory */
+    bn_hf_tensors tensors;
+    char *tokenizer_text, *config_json;
+} job;
+
+static void job_clear(job *j)
+{
+    bn_hf_tensors_clear(&j->tensors);
+    bn_model_free(j->model);
+    bn_tokenizer_free(j->tokenizer);
+    bn_backend_free(j->backend);
+    bn_st_close(j->file);
+    bn_hf_model_clear(&j->hf);
+    free(j->tokenizer_text);
+    free(j->config_json);
+}
+
+/* ---- reading ---- */
+
+/* The tokenizer's name or text. */
+static bn_status find_tokenizer(const job *j, char **text)
+{
+    const char *asked = j->request->tokenizer;
+    bn_status status;
+    if (asked && !bn_fs_exists(asked)) {
+        *text = bn_strdup(asked);
+        return *text ? BN_OK : BN_FAIL;
+    }
+    char *path = asked ? bn_strdup(asked) : bn_path_join(j->request->dir, "tokenizer.json");
+    if (!path)
+        return BN_FAIL;
+    if (bn_fs_exists(path)) {
+        status = bn_fs_read(path, MAX_TOKENIZER, text, NULL);
+    } else if (j->hf.config.model.vocab_size == 256) {
+        *text = bn_strdup("byte");
+        status = *text ? BN_OK : BN_FAIL;
+    } else {
+        status =
+            bn_error(BN_USAGE,
+                     "%s: no such file; --tokenizer FILE names another, --tokenizer byte takes "
+                     "the first 256 tokens as bytes",
+                     path);
+    }
+    free(path);
+    return status;
+}
+
+static bn_status open_tokenizer(job *j)
+{
+    BN_TRY(find_tokenizer(j, &j->tokenizer_text));
+    bn_status status = bn_tokenizer_new(j->tokenizer_text, &j->tokenizer);
+    return status == BN_BAD_CONFIG ? BN_USAGE : status;
+}
+
+/* Names and shapes that the config asks for. */
+static bn_status make_model(job *j)
+{
+    const bool offline = j->hf.weights == BN_HF_OFFLINE;
+    BN_TRY(bn_cpu_backend_new(NULL, &j->backend));
+    bn_status status =
+        bn_model_create(&j->hf.config, bn_tokenizer_vocab_size(j->tokenizer), j->backend,
+                        offline ? BN_MODEL_PACKED : BN_MODEL_FLOAT, &j->model);
+    return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, j->request->dir);
+}
+
+static bn_status read_folder(job *j)
+{
+    char *path = bn_path_join(j->request->dir, "config.json");
+    bn_status status = path ? bn_hf_config_read(path, j->request->set, &j->hf) : BN_FAIL;
+    free(path);
+    BN_TRY(status);
+    BN_TRY(bn_st_open_dir(j->request->dir, &j->file));
+    BN_TRY(open_tokenizer(j));
+    BN_TRY(make_model(j));
+    return bn_hf_tensors_read(&j->hf, j->file, j->model, &j->tensors);
+}
+
+/* ---- writing ---- */
+
+/* Room for the moments of the largest parameter; all of them are zero. */
+static float *zeros_for(const bn_export_set *set)
+{
+    int64_t most = 1;
+    for (int i = 0; i < set->count; i++)
+        most = set->items[i].count > most ? set->items[i].count : most;
+    return calloc((size_t)most, sizeof(float));
+}
+
+static bn_status write_checkpoint(const job *j)
+{
+    const bn_export_set *set = &j->tensors.set;
+    const uint64_t seed = (uint64_t)j->hf.config.training.seed;
+    const bn_train_state state = {
+        .seed = seed,
+        .data_seed = seed,
+        .best_val_loss = (double)INFINITY,
+        .best_step = -1,
+        .config_json = j->config_json,
+        .tokenizer = j->tokenizer_text,
+        .producer = j->request->producer,
+        .device = "none: imported",
+    };
+    bn_status status = BN_FAIL;
+    float *zeros = zeros_for(set);
+    bn_checkpoint_param *params = calloc((size_t)set->count + 1, sizeof *params);
+    if (zeros && params) {
+        for (int i = 0; i < set->count; i++) {
+            const bn_export_item *item = &set->items[i];
+            params[i] = (bn_checkpoint_param){.name = item->name,
+                                              .ndim = item->ndim,
+                                              .value = item->data,
+                                              .moment1 = zeros,
+                                              .moment2 = zeros};
+            memcpy(params[i].shape, item->shape, sizeof item->shape);
+        }
+        status = bn_checkpoint_save(j->request->output, &state, params, set->count, NULL, 0);
+    } else {
+        status = bn_error_nomem("the checkpoint", (size_t)set->count * sizeof *params);
+    }
+    free(params);
+    free(zeros);
+    return status;
+}
+
+static bn_status write_file(job *j)
+{
+    BN_TRY(bn_config_dump(&j->hf.config, &j->config_json));
+    if (j->hf.weights != BN_HF_OFFLINE)
+        return write_checkpoint(j);
+    const bn_packed_info info = {j->config_json, j->tokenizer_text, j->request->producer};
+    const bn_export_format format = {BN_ENC_BASE3X5, j->tensors.floats, 0};
+    return bn_export_write(j->request->output, &info, &j->tensors.set, &format);
+}
+
+/* ---- the report ---- */
+
+static const char *form_of(const job *j)
+{
+    switch (j->hf.weights) {
+    case BN_HF_ONLINE:
+        return "shadow weights";
+    case BN_HF_OFFLINE:
+        return j->tensors.packed
+                   ? j->tensors.unpacked ? "packed and unpacked codes" : "packed codes"
+                   : "unpacked codes";
+    default:
+        return "float weights";
+    }
+}
+
+static int64_t parameters(const bn_export_set *set)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < set->count; i++)
+        sum += bn_export_numel(&set->items[i]);
+    return sum;
+}
+
+static void list_json(bn_json *json, const char *key, const bn_strings *list)
+{
+    bn_json_array(json, key);
+    for (size_t i = 0; i < list->count; i++)
+        bn_json_string(json, NULL, list->items[i]);
+    bn_json_array_end(json);
+}
+
+static bn_status make_json(const job *j, char **out)
+{
+    bn_json json = {.indent = 2};
+    bn_json_object(&json, NULL);
+    bn_json_string(&json, "source", j->request->dir);
+    bn_json_string(&json, "file", j->request->output);
+    bn_json_string(&json, "kind", j->report->packed ? "packed" : "checkpoint");
+    bn_json_string(&json, "architecture", bn_hf_family_name(j->hf.family));
+    bn_json_string(&json, "weights", form_of(j));
+    if (j->hf.weights == BN_HF_OFFLINE) {
+        bn_json_bool(&json, "scale_divides", j->hf.scale_divides);
+        bn_json_string(&json, "float_dtype", bn_encoding_name(j->tensors.floats));
+    }
+    bn_json_int(&json, "tensors", bn_st_count(j->file));
+    bn_json_int(&json, "parameters", parameters(&j->tensors.set));
+    list_json(&json, "added", &j->tensors.added);
+    list_json(&json, "renamed", &j->tensors.renamed);
+    list_json(&json, "ignored", &j->tensors.ignored);
+    bn_json_object_end(&json);
+    return bn_json_take(&json, out);
+}
+
+static void list_text(bn_text *text, const char *what, const bn_strings *list)
+{
+    if (list->count == 1)
+        bn_text_addf(text, "  %s: %s\n", what, list->items[0]);
+    else if (list->count > 1)
+        bn_text_addf(text, "  %s: %s and %zu more\n", what, list->items[0], list->count - 1);
+}
+
+static bn_status make_text(const job *j, char **out)
+{
+    bn_text text = {0};
+    bn_text_addf(&text, "%s -> %s\n  %s, %s, %lld parameters in %d tensors\n", j->request->dir,
+                 j->request->output, bn_hf_family_name(j->hf.family), form_of(j),
+                 (long long)parameters(&j->tensors.set), bn_st_count(j->file));
+    list_text(&text, "added, with weights of one", &j->tensors.added);
+    list_text(&text, "renamed", &j->tensors.renamed);
+    list_text(&text, "ignored", &j->tensors.ignored);
+    if (j->report->packed)
+        bn_text_add(&text, "  a packed file: it has no shadow weights to train\n");
+    else if (j->hf.family == BN_HF_LLAMA)
+        bn_text_add(&text, "  a start for training: it was not trained as a ternary model\n");
+    return bn_text_take(&text, out);
+}
+
+bn_status bn_import_run(const bn_import_request *request, bn_import_report *report)
+{
+    job j = {.request = request, .report = report};
+    bn_status status = BN_OK;
+    *report = (bn_import_report){0};
+    BN_TRY_OUT(read_folder(&j));
+    report->packed = j.hf.weights == BN_HF_OFFLINE;
+    BN_TRY_OUT(make_json(&j, &report->json));
+    BN_TRY_OUT(make_text(&j, &report->text));
+    BN_TRY_OUT(write_file(&j));
+out:
+    job_clear(&j);
+    if (status != BN_OK)
+        bn_import_report_clear(report);
+    return status;
+}
+
+void bn_import_report_clear(bn_import_report *report)
+{
+    free(report->json);
+    free(report->text);
+    *report = (bn_import_report){0};
+}
