@@ -244,6 +244,14 @@ run generate out --prompt-file text.txt -n 20 --no-echo
 expect 0 'the last 16 are read'
 size 20
 
+# After a full context the last 8 of 16 tokens go on as a prompt would.
+printf 'stones and under' >prompt.txt
+run generate out --prompt-file prompt.txt -n 10 --greedy
+cp o slid
+head -c 17 slid | tail -c 8 >prompt.txt
+run generate out --prompt-file prompt.txt -n 9 --greedy --no-echo
+[ "$(tail -c 9 slid | od -An -tx1)" = "$(od -An -tx1 <o)" ] || fail 'the context slides wrongly'
+
 # Output ends before the stop text, even where it is cut by tokens.
 run generate out -p a -n 60 --seed 5 --no-echo
 stop=$(tail -c +21 o | head -c 3)

@@ -262,6 +262,10 @@ static void test_sample(void **state)
     assert_ok(bn_sample_open(&config, NULL, tokenizer, &a));
     assert_false(a.random);
     assert_int_equal(a.tokens[0], text[5400]);
+    int64_t labels = 0;
+    for (int64_t i = 0; i < a.batches; i++)
+        labels += a.counts[i];
+    assert_int_equal(labels, 599); /* the rest of the last batch is padding */
     bn_sample_clear(&a);
     bn_tokenizer_free(tokenizer);
     bn_config_clear(&config);
