@@ -232,10 +232,11 @@ static bn_status run_session(run_state *run, const bn_text *prompt)
 
 static bn_status run_alloc(run_state *run, size_t prompt_bytes)
 {
-    const uint64_t most = SIZE_MAX / sizeof *run->tokens - PROMPT_LIMIT;
+    const uint64_t most = SIZE_MAX / sizeof *run->tokens - 4 * (uint64_t)PROMPT_LIMIT;
     if ((uint64_t)run->args->tokens > most)
         return bn_error_nomem("the tokens", (unsigned long long)run->args->tokens);
-    const size_t tokens = prompt_bytes + (size_t)run->args->tokens;
+    const size_t tokens =
+        bn_tokenizer_max_tokens(run->tokenizer, prompt_bytes) + (size_t)run->args->tokens;
     run->tokens = malloc(tokens * sizeof *run->tokens);
     run->logits = malloc((size_t)run->vocab * sizeof *run->logits);
     run->order = malloc((size_t)run->vocab * sizeof *run->order);

@@ -177,7 +177,7 @@ static bn_status make(job *j)
         BN_TRY(probe(j, model, &j->rounded));
     }
     BN_TRY(bn_config_dump(&j->source->config, &j->config_json));
-    j->info = (bn_packed_info){j->config_json, bn_tokenizer_name(j->source->tokenizer),
+    j->info = (bn_packed_info){j->config_json, bn_tokenizer_source(j->source->tokenizer),
                                request->producer};
     BN_TRY(bn_export_write(j->temp, &j->info, &j->set, &request->format));
     if (request->written)

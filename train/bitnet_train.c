@@ -176,7 +176,7 @@ static bn_status dry_run(const bn_config *config, bn_backend *backend)
     bn_tokenizer *tokenizer;
     char *table, *json = NULL;
     const double speed = bn_measured_speed(config->output_dir);
-    BN_TRY(bn_tokenizer_new(bn_config_word("data.tokenizer", config->data.tokenizer), &tokenizer));
+    BN_TRY(bn_tokenizer_open(config->data.tokenizer, &tokenizer));
     bn_status status =
         bn_size_report_make(config, bn_tokenizer_vocab_size(tokenizer), backend, &sizes);
     bn_tokenizer_free(tokenizer);

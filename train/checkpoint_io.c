@@ -112,7 +112,7 @@ static bn_train_state state_of(const bn_trainer *t, uint64_t metrics_bytes)
         .evals_since_best = p->evals_since_best,
         .metrics_bytes = metrics_bytes,
         .elapsed_s = p->elapsed_s,
-        .tokenizer = bn_tokenizer_name(t->data->tokenizer),
+        .tokenizer = bn_tokenizer_source(t->data->tokenizer),
         .producer = PRODUCER,
         .device = t->backend->name,
     };
@@ -210,8 +210,8 @@ static bn_status restore_telemetry(bn_trainer *t, bn_checkpoint *checkpoint)
 /* The keys that say which windows come in which order. */
 static bool orders_data(const char *key)
 {
-    return strncmp(key, "data.", 5) == 0 || strcmp(key, "training.seq_len") == 0 ||
-           strcmp(key, "training.seed") == 0;
+    return (strncmp(key, "data.", 5) == 0 && strcmp(key, "data.tokenizer") != 0) ||
+           strcmp(key, "training.seq_len") == 0 || strcmp(key, "training.seed") == 0;
 }
 
 static bn_status restore_data(bn_trainer *t, const bn_train_state *state, const bn_config *saved,
@@ -240,6 +240,21 @@ static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)
     return status;
 }
 
+/* Where a tokenizer lies may have changed, what it does may not. */
+static bn_status check_tokenizer(const bn_trainer *t, const bn_train_state *state)
+{
+    bn_tokenizer *saved;
+    BN_TRY(bn_error_in(bn_tokenizer_new(state->tokenizer, &saved), "the checkpoint's tokenizer"));
+    const uint64_t was = bn_tokenizer_hash(saved), is = bn_tokenizer_hash(t->data->tokenizer);
+    bn_tokenizer_free(saved);
+    if (was == is)
+        return BN_OK;
+    return bn_error(BN_BAD_CONFIG,
+                    "data.tokenizer: the checkpoint was trained with another tokenizer (hash "
+                    "%016llx) than %s (hash %016llx)",
+                    (unsigned long long)was, t->config->data.tokenizer, (unsigned long long)is);
+}
+
 bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bool *data_restarted)
 {
     bn_status status = BN_OK;
@@ -247,6 +262,7 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bool *dat
     bn_config saved;
     BN_TRY(bn_config_parse(state->config_json, "the checkpoint's configuration", &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
+    BN_TRY_OUT(check_tokenizer(t, state));
     BN_TRY_OUT(restore_arrays(t, checkpoint));
     BN_TRY_OUT(restore_progress(t, checkpoint));
     BN_TRY_OUT(restore_telemetry(t, checkpoint));

@@ -17,8 +17,7 @@ bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
 {
     bn_status status = BN_OK;
     *out = (bn_train_data){0};
-    BN_TRY_OUT(bn_tokenizer_new(bn_config_word("data.tokenizer", config->data.tokenizer),
-                                &out->tokenizer));
+    BN_TRY_OUT(bn_tokenizer_open(config->data.tokenizer, &out->tokenizer));
     BN_TRY_OUT(bn_corpus_open(config->data.train, out->tokenizer, &out->train_corpus));
     if (config->data.validation) {
         BN_TRY_OUT(

@@ -29,7 +29,7 @@ static bn_status check_shape(const bn_config *c, const char *name)
                         "(%lld), found %lld",
                         name, (long long)c->model.max_position_embeddings,
                         (long long)c->training.seq_len);
-    if (c->model.vocab_size && c->data.tokenizer == BN_TOKENIZER_BYTE && c->model.vocab_size < 256)
+    if (c->model.vocab_size && strcmp(c->data.tokenizer, "byte") == 0 && c->model.vocab_size < 256)
         return bn_error(BN_BAD_CONFIG,
                         "%s: model.vocab_size: expected 0 or at least 256 for data.tokenizer "
                         "\"byte\", found %lld",
@@ -60,6 +60,14 @@ static bool device_is_known(const char *device)
            bn_parse_u64(device + strlen(opencl), &index);
 }
 
+static bool tokenizer_is_known(const char *name)
+{
+    static const char suffix[] = ".json";
+    const size_t length = strlen(name);
+    return strcmp(name, "byte") == 0 ||
+           (length > strlen(suffix) && strcmp(name + length - strlen(suffix), suffix) == 0);
+}
+
 bn_status bn_config_check(const bn_config *c, const char *name)
 {
     if (c->model.kind == BN_KIND_TRANSFORMER) {
@@ -71,6 +79,11 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         "%s: training.min_learning_rate: expected at most training.learning_rate "
                         "(%g), found %g",
                         name, c->training.learning_rate, c->training.min_learning_rate);
+    if (!tokenizer_is_known(c->data.tokenizer))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: data.tokenizer: expected \"byte\" or the path of a tokenizer.json, "
+                        "found \"%.60s\"",
+                        name, c->data.tokenizer);
     if (!device_is_known(c->training.device))
         return bn_error(BN_BAD_CONFIG,
                         "%s: training.device: expected \"auto\", \"cpu\", \"opencl\" or "

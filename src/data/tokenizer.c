@@ -1,29 +1,52 @@
 #include "data/tokenizer.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "data/tokenizer_impl.h"
 
-static const bn_tokenizer_kind *const kinds[] = {
-    &bn_tokenizer_byte,
-};
+enum { JSON_LIMIT = 256 << 20 }; /* bytes of a tokenizer.json */
 
-enum { KINDS = sizeof kinds / sizeof kinds[0] };
-
-bn_status bn_tokenizer_new(const char *name, bn_tokenizer **out)
+bn_status bn_tokenizer_new(const char *source, bn_tokenizer **out)
 {
     *out = NULL;
-    for (int i = 0; i < KINDS; i++)
-        if (strcmp(kinds[i]->name, name) == 0)
-            return kinds[i]->create(kinds[i], out);
+    if (source[0] == '{')
+        return bn_tokenizer_bpe.create(&bn_tokenizer_bpe, source, out);
+    if (strcmp(source, bn_tokenizer_byte.name) == 0)
+        return bn_tokenizer_byte.create(&bn_tokenizer_byte, source, out);
+    return bn_error(BN_BAD_CONFIG,
+                    "unknown tokenizer \"%.60s\"; there is: \"byte\", or the path of a "
+                    "tokenizer.json",
+                    source);
+}
 
-    char known[256] = "";
-    for (int i = 0; i < KINDS; i++) {
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s\"%s\"", i ? ", " : "", kinds[i]->name);
-    }
-    return bn_error(BN_BAD_CONFIG, "unknown tokenizer \"%s\"; there is: %s", name, known);
+static bool is_json_path(const char *name)
+{
+    static const char suffix[] = ".json";
+    const size_t length = strlen(name);
+    return length >= strlen(suffix) && strcmp(name + length - strlen(suffix), suffix) == 0;
+}
+
+bn_status bn_tokenizer_open(const char *name_or_path, bn_tokenizer **out)
+{
+    char *text;
+    size_t start = 0, size;
+    *out = NULL;
+    if (!is_json_path(name_or_path))
+        return bn_tokenizer_new(name_or_path, out);
+    BN_TRY(bn_fs_read(name_or_path, JSON_LIMIT, &text, &size));
+    while (start < size && strchr(" \t\r\n", text[start]))
+        start++;
+    bn_status status;
+    if (text[start] != '{')
+        status = bn_error(BN_BAD_DATA, "expected a JSON object");
+    else if (strlen(text) != size)
+        status = bn_error(BN_BAD_DATA, "a NUL byte at offset %zu", strlen(text));
+    else
+        status = bn_tokenizer_new(text + start, out);
+    free(text);
+    return bn_error_in(status, name_or_path);
 }
 
 void bn_tokenizer_free(bn_tokenizer *tokenizer)
@@ -35,6 +58,11 @@ void bn_tokenizer_free(bn_tokenizer *tokenizer)
 const char *bn_tokenizer_name(const bn_tokenizer *tokenizer)
 {
     return tokenizer->kind->name;
+}
+
+const char *bn_tokenizer_source(const bn_tokenizer *tokenizer)
+{
+    return tokenizer->kind->source ? tokenizer->kind->source(tokenizer) : tokenizer->kind->name;
 }
 
 int64_t bn_tokenizer_vocab_size(const bn_tokenizer *tokenizer)
@@ -52,10 +80,59 @@ bool bn_tokenizer_is_bytes(const bn_tokenizer *tokenizer)
     return tokenizer->kind->is_bytes;
 }
 
+bn_status bn_ids_add(bn_ids *list, const int32_t *ids, size_t count)
+{
+    if (count > list->capacity - list->count) {
+        const size_t capacity = 2 * list->capacity + count + 1024;
+        if (list->fixed)
+            return bn_error(BN_FAIL, "more than %zu tokens", list->capacity);
+        int32_t *grown = realloc(list->items, capacity * sizeof *grown);
+        if (!grown)
+            return bn_error_nomem("tokens", capacity * sizeof *grown);
+        list->items = grown;
+        list->capacity = capacity;
+    }
+    memcpy(list->items + list->count, ids, count * sizeof *ids);
+    list->count += count;
+    return BN_OK;
+}
+
+void bn_ids_clear(bn_ids *list)
+{
+    if (!list->fixed)
+        free(list->items);
+    *list = (bn_ids){0};
+}
+
+size_t bn_tokenizer_max_tokens(const bn_tokenizer *tokenizer, size_t bytes)
+{
+    return tokenizer->kind->max_tokens ? tokenizer->kind->max_tokens(tokenizer, bytes) : bytes;
+}
+
 bn_status bn_tokenizer_encode(const bn_tokenizer *tokenizer, const void *text, size_t bytes,
                               int32_t *ids, size_t *count)
 {
-    return tokenizer->kind->encode(tokenizer, text, bytes, ids, count);
+    bn_ids list = {ids, 0, bn_tokenizer_max_tokens(tokenizer, bytes), true};
+    const bn_text_part all = {.text = text, .bytes = bytes, .to = bytes, .fresh = true};
+    bn_text_part rest;
+    *count = 0;
+    if (bytes > 0)
+        BN_TRY(bn_tokenizer_encode_part(tokenizer, &all, &list, &rest));
+    *count = list.count;
+    return BN_OK;
+}
+
+bn_status bn_tokenizer_encode_part(const bn_tokenizer *tokenizer, const bn_text_part *part,
+                                   bn_ids *out, bn_text_part *rest)
+{
+    return tokenizer->kind->encode_part(tokenizer, part, out, rest);
+}
+
+size_t bn_tokenizer_cut(const bn_tokenizer *tokenizer, const void *text, size_t bytes, size_t near)
+{
+    if (near >= bytes)
+        return bytes;
+    return tokenizer->kind->cut ? tokenizer->kind->cut(tokenizer, text, bytes, near) : near;
 }
 
 const unsigned char *bn_tokenizer_piece(const bn_tokenizer *tokenizer, int32_t id, size_t *length)
@@ -78,6 +155,11 @@ bn_status bn_tokenizer_decode(const bn_tokenizer *tokenizer, const int32_t *ids,
         if (!piece)
             return bn_error(BN_BAD_DATA, "token %zu is %d, tokenizer \"%s\" has ids 0..%lld", i,
                             ids[i], tokenizer->kind->name, (long long)tokenizer->vocab_size - 1);
+        if (length > 0 && piece[0] == ' ' && tokenizer->kind->starts_text &&
+            tokenizer->kind->starts_text(tokenizer, ids, i)) {
+            piece++;
+            length--;
+        }
         if (length > capacity - used)
             return bn_error(BN_FAIL, "decoding %zu tokens needs more than %zu bytes", count,
                             capacity);

@@ -12,11 +12,12 @@ static unsigned char const pieces[BYTES] = {
 #undef ROW
 };
 
-static bn_status byte_create(const bn_tokenizer_kind *kind, bn_tokenizer **out)
+static bn_status byte_create(const bn_tokenizer_kind *kind, const char *source, bn_tokenizer **out)
 {
     /* The hash is a fixed number: the mapping has no parameters. "byte" in ASCII. */
     static bn_tokenizer tokenizer = {&bn_tokenizer_byte, BYTES, UINT64_C(0x62797465)};
     (void)kind;
+    (void)source;
     *out = &tokenizer;
     return BN_OK;
 }
@@ -26,14 +27,21 @@ static void byte_destroy(bn_tokenizer *tokenizer)
     (void)tokenizer;
 }
 
-static bn_status byte_encode(const bn_tokenizer *tokenizer, const void *text, size_t bytes,
-                             int32_t *ids, size_t *count)
+static bn_status byte_encode_part(const bn_tokenizer *tokenizer, const bn_text_part *part,
+                                  bn_ids *out, bn_text_part *rest)
 {
-    const unsigned char *from = text;
+    const unsigned char *text = part->text;
     (void)tokenizer;
-    for (size_t i = 0; i < bytes; i++)
-        ids[i] = from[i];
-    *count = bytes;
+    for (size_t i = part->from; i < part->to;) {
+        int32_t ids[256];
+        size_t n = 0;
+        for (; n < 256 && i < part->to; i++)
+            ids[n++] = text[i];
+        BN_TRY(bn_ids_add(out, ids, n));
+    }
+    *rest = *part;
+    rest->from = part->to;
+    rest->fresh = false;
     return BN_OK;
 }
 
@@ -49,6 +57,6 @@ const bn_tokenizer_kind bn_tokenizer_byte = {
     .is_bytes = true,
     .create = byte_create,
     .destroy = byte_destroy,
-    .encode = byte_encode,
+    .encode_part = byte_encode_part,
     .piece = byte_piece,
 };

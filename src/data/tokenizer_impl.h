@@ -12,13 +12,22 @@
 typedef struct bn_tokenizer_kind {
     const char *name; /* shorter than BN_SHARD_NAME_BYTES */
     bool is_bytes;    /* bytes of a text are its ids */
-    bn_status (*create)(const struct bn_tokenizer_kind *kind, bn_tokenizer **out);
+    /* `source` as bn_tokenizer_source() gives it back */
+    bn_status (*create)(const struct bn_tokenizer_kind *kind, const char *source,
+                        bn_tokenizer **out);
     void (*destroy)(bn_tokenizer *tokenizer);
-    /* as bn_tokenizer_encode() */
-    bn_status (*encode)(const bn_tokenizer *tokenizer, const void *text, size_t bytes, int32_t *ids,
-                        size_t *count);
+    /* as bn_tokenizer_encode_part() */
+    bn_status (*encode_part)(const bn_tokenizer *tokenizer, const bn_text_part *part, bn_ids *out,
+                             bn_text_part *rest);
+    /* as bn_tokenizer_cut() and bn_tokenizer_max_tokens(); NULL: `near`, `bytes` */
+    size_t (*cut)(const bn_tokenizer *tokenizer, const void *text, size_t bytes, size_t near);
+    size_t (*max_tokens)(const bn_tokenizer *tokenizer, size_t bytes);
+    /* Whether decoding drops a space at the start of ids[at]; NULL: never. */
+    bool (*starts_text)(const bn_tokenizer *tokenizer, const int32_t *ids, size_t at);
     /* as bn_tokenizer_piece(), for ids of the vocabulary only */
     const unsigned char *(*piece)(const bn_tokenizer *tokenizer, int32_t id, size_t *length);
+    /* as bn_tokenizer_source(); NULL: the name */
+    const char *(*source)(const bn_tokenizer *tokenizer);
 } bn_tokenizer_kind;
 
 struct bn_tokenizer {
@@ -28,5 +37,6 @@ struct bn_tokenizer {
 };
 
 extern const bn_tokenizer_kind bn_tokenizer_byte;
+extern const bn_tokenizer_kind bn_tokenizer_bpe;
 
 #endif
