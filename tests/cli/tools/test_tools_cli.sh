@@ -1,10 +1,13 @@
 #!/bin/sh
 # The command lines of bitnet-export, -generate, -eval and -inspect: exit codes,
 # messages, what goes to stdout and what to stderr.
-# usage: test_tools_cli.sh BIN_DIR (in a scratch folder)
+# usage: test_tools_cli.sh BIN_DIR TESTS_DIR PYTHON (in a scratch folder; the
+# interpreter has h5py)
 set -u
 
 bin=$1
+tests=$2
+python=$3
 failures=0
 unset OPENBLAS_CORETYPE
 
@@ -64,7 +67,7 @@ stdout_has() {
 }
 
 json() { # json PYTHON-EXPRESSION over d, the object on stdout
-    /usr/bin/env python3 -c "
+    "$python" -c "
 import json, sys
 d = json.load(open('o'))
 sys.exit(0 if ($1) else 1)" || fail "not true of the JSON: $1"
@@ -130,6 +133,11 @@ expect 0 'ternary layers' 'times smaller' verified 'bit for bit' text.txt model.
 [ -s model.h5 ] && [ -s model.h5.report.json ] || fail 'file and report are not there'
 run export out -o model.h5
 expect 0
+independent() { # independent PACKED: agrees with the checkpoint it was made from
+    "$python" "$tests/cli/tools/check_export.py" "$tests/oracle" out/checkpoint-00000012.h5 "$1" \
+        >o 2>e || fail "the oracle does not find the checkpoint in $1"
+}
+independent model.h5
 run export model.h5 -o model.h5
 refused 2 'the model itself'
 run export out -o small.h5 --encoding ternary2 --float-dtype bfloat16 --compress --quiet --json
@@ -141,10 +149,13 @@ cmp -s o small.h5.report.json || fail 'report and stdout differ'
 run export out -o plain.h5 --no-verify --json
 expect 0 'not verified'
 json "d['verification'] is None and len(d['sha256']) == 64"
-[ "$(sha256sum <plain.h5 | cut -d' ' -f1)" = "$(python3 -c "
+[ "$(sha256sum <plain.h5 | cut -d' ' -f1)" = "$("$python" -c "
 import json; print(json.load(open('plain.h5.report.json'))['sha256'])")" ] || fail 'wrong SHA-256'
 run export small.h5 -o again.h5 --encoding base3x5
 expect 0 verified
+run export model.h5 -o two.h5 --encoding ternary2 --compress
+expect 0 verified
+independent two.h5
 run export floats -o floats.h5
 expect 0 'no ternary layers' verified
 mv text.txt away.txt
@@ -255,11 +266,11 @@ run generate out --prompt-file prompt.txt -n 9 --greedy --no-echo
 # Output ends before the stop text, even where it is cut by tokens.
 run generate out -p a -n 60 --seed 5 --no-echo
 stop=$(tail -c +21 o | head -c 3)
-before=$(python3 -c "
+before=$("$python" -c "
 import sys
 text, stop = open('o', 'rb').read(), open('o', 'rb').read()[20:23]
 print(text.index(stop))")
-python3 - "$bin" "$before" <<'PY' || { command='bitnet-generate --stop'; fail 'wrong end of output'; }
+"$python" - "$bin" "$before" <<'PY' || { command='bitnet-generate --stop'; fail 'wrong end of output'; }
 import subprocess, sys
 text = open('o', 'rb').read()
 out = subprocess.run([sys.argv[1] + '/bitnet-generate', 'out', '-p', 'a', '-n', '60', '--seed', '5',
