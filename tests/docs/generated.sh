@@ -11,5 +11,5 @@ check() { # check FILE OPTION
     fi
 }
 check docs/config.md --config-reference
-check configs/schema.json --config-schema
+check docs/config.schema.json --config-schema
 exit $status

@@ -9,6 +9,10 @@ failures=0
 unset OPENBLAS_CORETYPE
 
 rm -rf out out2 overfit dirty plain ./*.json text.txt
+# No OpenCL device here; tests/opencl has one.
+OCL_ICD_VENDORS=/nonexistent
+export OCL_ICD_VENDORS
+
 # 9 kB of text, and a configuration that trains on it in well under a second.
 i=0
 while [ $i -lt 150 ]; do
