@@ -12,6 +12,9 @@ enum {
     BLOCKS_PER_CORE = 3,
     X_BYTES = 1 << 15, /* of activations copied by a work-item */
     TILE = 64,         /* rows and outputs of a group (GPU shape) */
+    FEW_ROWS = 3,      /* that read the weights as they are */
+    FEW_CHUNK = 64,    /* k of a chunk there */
+    FEW_OUTPUTS = 4,   /* of a group (GPU shape) */
     FLOATS_GROUP = 64, /* work-items of the decoding kernels */
 };
 
@@ -64,10 +67,26 @@ static layout layout_of(const job *j)
     };
 }
 
+/* Whether the kernels for few rows take this. */
+static bool is_few(const job *j)
+{
+    return j->R <= FEW_ROWS && (j->groups == 1 || j->group % FEW_CHUNK == 0);
+}
+
+/* Their scratch in the CPU shape: planes, group sums. */
+static layout few_layout_of(const job *j)
+{
+    int64_t elements = j->R * bn_ceil_div(j->I, FEW_CHUNK) * FEW_CHUNK;
+    return (layout){
+        .x = bn_align_up((size_t)elements * sizeof(int16_t), BN_ALIGN),
+        .sums = bn_align_up((size_t)(j->R * j->groups) * sizeof(int32_t), BN_ALIGN),
+    };
+}
+
 static size_t forward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     job j = job_of(c);
-    layout l = layout_of(&j);
+    layout l = is_few(&j) ? few_layout_of(&j) : layout_of(&j);
     return bn_ocl_of(backend)->cpu_shape ? l.panels + l.x + l.sums : 0;
 }
 
@@ -104,6 +123,22 @@ static bn_status forward_panels(bn_ocl *ocl, const bn_op_call *c, const job *j)
                          BN_OCL_I(j->one_step), BN_OCL_I(block_rows), BN_OCL_I(block_panels));
 }
 
+static bn_status forward_few(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    layout l = few_layout_of(j);
+    bn_tensor x = bn_ocl_part(&c->scratch, 0, l.x), sums = bn_ocl_part(&c->scratch, l.x, l.sums);
+    int64_t items = 2 * BLOCKS_PER_CORE * (int64_t)ocl->device.compute_units;
+    int64_t block = bn_ceil_div(j->O, items);
+    BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_PLANES, j->R, 1, 1, BN_OCL_T(&c->in[0]),
+                         BN_OCL_T(&x), BN_OCL_T(&sums), BN_OCL_I(j->I), BN_OCL_I(j->group),
+                         BN_OCL_I(j->groups)));
+    return BN_OCL_LAUNCH(
+        ocl, BN_OCL_K_TERNARY_FEW, bn_ceil_div(j->O, block), 1, 1, BN_OCL_T(&x), BN_OCL_T(&sums),
+        BN_OCL_T(&c->in[1]), BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]), BN_OCL_T(&c->in[4]),
+        BN_OCL_T(&c->out[0]), BN_OCL_I(j->R), BN_OCL_I(j->O), BN_OCL_I(j->I), BN_OCL_I(j->group),
+        BN_OCL_I(j->groups), BN_OCL_I(j->one_step), BN_OCL_I(j->one_scale), BN_OCL_I(block));
+}
+
 /* x codes i8 [R,I], step [R] or [1], weight codes t2 [O,I], scale, bias [O] or
  * absent -> y [R,O] */
 static bn_status forward(bn_backend *backend, const bn_op_call *c)
@@ -112,9 +147,11 @@ static bn_status forward(bn_backend *backend, const bn_op_call *c)
     job j = job_of(c);
     BN_TRY(check(ocl, &j));
     if (ocl->cpu_shape)
-        return forward_panels(ocl, c, &j);
+        return is_few(&j) ? forward_few(ocl, c, &j) : forward_panels(ocl, c, &j);
+    bool few = is_few(&j);
     return BN_OCL_LAUNCH(
-        ocl, BN_OCL_K_TERNARY_TILES, bn_ceil_div(j.O, TILE), bn_ceil_div(j.R, TILE), 1,
+        ocl, few ? BN_OCL_K_TERNARY_FEW_TILES : BN_OCL_K_TERNARY_TILES,
+        bn_ceil_div(j.O, few ? FEW_OUTPUTS : TILE), few ? 1 : bn_ceil_div(j.R, TILE), 1,
         BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]),
         BN_OCL_T(&c->in[4]), BN_OCL_T(&c->out[0]), BN_OCL_I(j.R), BN_OCL_I(j.O), BN_OCL_I(j.I),
         BN_OCL_I(j.group), BN_OCL_I(j.groups), BN_OCL_I(j.one_step), BN_OCL_I(j.one_scale));

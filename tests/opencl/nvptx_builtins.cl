@@ -103,3 +103,12 @@ int OVERLOAD atomic_cmpxchg(volatile global int *p, int expected, int value)
                      : "memory");
     return old;
 }
+int OVERLOAD atomic_add(volatile local int *p, int x)
+{
+    int old;
+    __asm__ volatile("atom.shared.add.u32 %0, [%1], %2;"
+                     : "=r"(old)
+                     : "r"((uint)(ulong)p), "r"(x)
+                     : "memory");
+    return old;
+}

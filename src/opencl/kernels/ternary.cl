@@ -262,6 +262,78 @@ kernel WG1 void bn_ternary_product(BN_BUFFER(x), BN_BUFFER(sums), BN_BUFFER(pane
         }
 }
 
+/* ---- few rows (decoding): weights are read as they are ---------------------------
+ * A chunk is 64 k: 16 packed bytes. x as planes of int16: plane e of a chunk has
+ * x[64 c + 4 b + e] in lane b, zero past the end. A group is whole chunks, or
+ * there is one group. */
+
+/* Planes [R, chunks, 4, 16] and group sums [R, groups]; group: one row. */
+kernel WG1 void bn_ternary_planes(BN_BUFFER(x), BN_BUFFER(planes), BN_BUFFER(sums), const int I,
+                                  const int group, const int groups)
+{
+    const int r = get_group_id(0), chunks = (I + 63) / 64;
+    const global char *from = (const global char *)(x_base + x_offset) + (long)r * I;
+    global short *to = (global short *)(planes_base + planes_offset) + (long)r * chunks * 64;
+    global int *sum = (global int *)(sums_base + sums_offset) + (long)r * groups;
+    for (int g = 0; g < groups; g++) {
+        int total = 0;
+        for (int k = g * group; k < min((g + 1) * group, I); k++)
+            total += from[k];
+        sum[g] = total;
+    }
+    for (int k = 0; k < chunks * 64; k++)
+        to[k / 64 * 64 + k % 4 * 16 + k % 64 / 4] = k < I ? from[k] : 0;
+}
+
+/* y [R,O] from planes; group: `block` outputs. */
+kernel WG1 void bn_ternary_few(BN_BUFFER(planes), BN_BUFFER(sums), BN_BUFFER(step),
+                               BN_BUFFER(packed), BN_BUFFER(scale), BN_BUFFER(bias), BN_BUFFER(y),
+                               const int R, const int O, const int I, const int group,
+                               const int groups, const int one_step, const int one_scale,
+                               const int block)
+{
+    BN_POINTER(const short, planes);
+    BN_POINTER(const int, sums);
+    BN_POINTER(const float, step);
+    BN_POINTER(const uchar, packed);
+    BN_POINTER(const float, scale);
+    BN_POINTER(const float, bias);
+    BN_POINTER(float, y);
+    const int row_bytes = (I + 3) / 4, chunks = (I + 63) / 64, o0 = get_group_id(0) * block;
+    for (int o = o0; o < min(o0 + block, O); o++)
+        for (int r = 0; r < R; r++) {
+            const global uchar *w = packed + (long)o * row_bytes;
+            const global short *x = planes + (long)r * chunks * 64;
+            float t = 0.0f;
+            for (int g = 0, c = 0; g < groups; g++) {
+                const int end = groups == 1 ? chunks : min((g + 1) * (group / 64), chunks);
+                int8 acc = (int8)0;
+                for (; c < end; c++) {
+                    uchar16 fields = (uchar16)0;
+                    if (16 * c + 16 <= row_bytes) {
+                        fields = vload16(c, w);
+                    } else {
+                        uchar last[16] = {0};
+                        for (int i = 16 * c; i < row_bytes; i++)
+                            last[i - 16 * c] = w[i];
+                        fields = vload16(0, last);
+                    }
+                    const ushort16 wide = convert_ushort16(fields);
+                    short16 s = as_short16(wide & (ushort)3) * vload16(4 * c, x);
+                    s += as_short16(wide >> (ushort)2 & (ushort)3) * vload16(4 * c + 1, x);
+                    s += as_short16(wide >> (ushort)4 & (ushort)3) * vload16(4 * c + 2, x);
+                    s += as_short16(wide >> (ushort)6) * vload16(4 * c + 3, x);
+                    acc += convert_int8(s.lo) + convert_int8(s.hi);
+                }
+                const int4 four = acc.lo + acc.hi;
+                const int total = four.s0 + four.s1 + four.s2 + four.s3 - sums[r * groups + g];
+                t = fma((float)total, scale[one_scale ? 0 : (long)o * groups + g], t);
+            }
+            const float v = t * step[one_step ? 0 : r];
+            y[(long)r * O + o] = bias_base ? v + bias[o] : v;
+        }
+}
+
 /* q gamma of a weight [O,I] as panels of gemm.cl: line i, depth o. Group: a panel. */
 kernel WG1 void bn_ternary_weight_panels(BN_BUFFER(packed), BN_BUFFER(scale), BN_BUFFER(to),
                                          const int O, const int I, const int group,
@@ -436,6 +508,54 @@ bn_ternary_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER(sca
                 y[(long)r * O + o] = bias_base ? v + bias[o] : v;
             }
         }
+}
+
+/* Few rows (decoding): a group of 32 x 4 work-items makes 4 outputs of every row.
+ * A work-item takes chunks of 64 k; sums of a group meet in local memory through
+ * integer atomics. A group of k is whole chunks, or there is one group. */
+#define FEW_LINES  4
+#define FEW_GROUPS 64 /* groups of k at once */
+
+kernel __attribute__((reqd_work_group_size(32, FEW_LINES, 1))) void
+bn_ternary_few_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER(scale),
+                     BN_BUFFER(bias), BN_BUFFER(y), const int R, const int O, const int I,
+                     const int group, const int groups, const int one_step, const int one_scale)
+{
+    BN_POINTER(const char, x);
+    BN_POINTER(const float, step);
+    BN_POINTER(const uchar, packed);
+    BN_POINTER(const float, scale);
+    BN_POINTER(const float, bias);
+    BN_POINTER(float, y);
+    local int acc[FEW_LINES][FEW_GROUPS];
+    const int lane = get_local_id(0), line = get_local_id(1), row_bytes = (I + 3) / 4;
+    const int o = get_group_id(0) * FEW_LINES + line;
+    const global uchar *w = packed + (long)min(o, O - 1) * row_bytes;
+    for (int r = 0; r < R; r++) {
+        const global char *row = x + (long)r * I;
+        float t = 0.0f;
+        for (int g0 = 0; g0 < groups; g0 += FEW_GROUPS) {
+            const int n = min(FEW_GROUPS, groups - g0), end = min((g0 + n) * group, I);
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (int g = lane; g < n; g += 32)
+                acc[line][g] = 0;
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (int k0 = g0 * group + 64 * lane; k0 < end; k0 += 64 * 32) {
+                int sum = 0;
+                for (int k = k0; k < min(k0 + 64, end); k += 4)
+                    sum = dot4(x_quad(row, k, end), w_quad(w, k, end, row_bytes), sum);
+                atomic_add(&acc[line][k0 / group - g0], sum);
+            }
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (int g = 0; g < n; g++)
+                t = fma((float)acc[line][g], scale[one_scale ? 0 : (long)min(o, O - 1) * groups + g0 + g],
+                        t);
+        }
+        if (lane == 0 && o < O) {
+            const float v = t * step[one_step ? 0 : r];
+            y[(long)r * O + o] = bias_base ? v + bias[o] : v;
+        }
+    }
 }
 
 /* q gamma of a weight as floats [O,I]; a work-item: one packed byte. */
