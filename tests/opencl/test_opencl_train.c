@@ -39,29 +39,92 @@ static void train(const bn_config *config, bool opencl, int steps, bn_step_resul
     bn_backend_free(backend);
 }
 
-static void fifty_steps_have_the_losses_of_the_cpu(void **state)
+enum { STEPS = 50 };
+
+static void small_config(bn_config *config, const char *one, const char *two)
+{
+    help_config(config, "out", "model.hidden_size=64", "model.intermediate_size=160",
+                "model.num_hidden_layers=2", "model.num_attention_heads=4",
+                "model.num_key_value_heads=2", "training.batch_size=4", "training.max_steps=50",
+                one, two, NULL);
+}
+
+/* A flat block of parameters from one device to the other. */
+static void copy_block(bn_trainer *from, const bn_buffer *source, bn_trainer *to,
+                       const bn_buffer *target)
+{
+    bn_tensor a = bn_param_set_flat(&from->model->params, source);
+    bn_tensor b = bn_param_set_flat(&to->model->params, target);
+    void *bytes = malloc(bn_tensor_bytes(&a));
+    assert_non_null(bytes);
+    assert_ok(from->backend->download(from->backend, &a, bytes));
+    assert_ok(to->backend->upload(to->backend, &b, bytes));
+    free(bytes);
+}
+
+/* Each of 50 steps from the same state on both: a step's loss and gradient
+ * agree. Runs that are left alone part sooner or later whatever the device (the
+ * CPU's own kernels and the reference do): the last bit of an activation decides
+ * now and then about a code, and training amplifies that. */
+static void every_step_has_the_loss_of_the_cpu(void **state)
 {
     (void)state;
-    enum { STEPS = 50 };
     static const char *const settings[][2] = {
         {"model.hidden_act=relu2", "quantization.weight_scale=group"},
         {"model.hidden_act=silu", "quantization.weight_scale=tensor"},
+        {"quantization.activation_scale=tensor", "model.tie_word_embeddings=false"},
     };
-    for (int s = 0; s < 2; s++) {
+    for (size_t s = 0; s < sizeof settings / sizeof settings[0]; s++) {
         bn_config config;
-        bn_step_result device[STEPS], cpu[STEPS];
-        help_config(&config, "out", "model.hidden_size=64", "model.intermediate_size=160",
-                    "model.num_hidden_layers=2", "model.num_attention_heads=4",
-                    "model.num_key_value_heads=2", "training.batch_size=4", "training.max_steps=50",
-                    settings[s][0], settings[s][1], NULL);
-        train(&config, true, STEPS, device);
-        train(&config, false, STEPS, cpu);
-        for (int i = 0; i < STEPS; i++)
-            if (!(fabs(device[i].loss - cpu[i].loss) <= 1e-4))
-                fail_msg("step %d: loss %.7f, on the CPU %.7f", i + 1, device[i].loss, cpu[i].loss);
-        assert_true(device[STEPS - 1].loss < device[0].loss - 0.5); /* it learned */
+        bn_train_data data;
+        bn_trainer *t[2];
+        bn_backend *backend[2];
+        double largest = 0;
+        small_config(&config, settings[s][0], settings[s][1]);
+        assert_ok(bn_train_data_open(&config, &data));
+        for (int d = 0; d < 2; d++) {
+            backend[d] = open_device(d == 1);
+            assert_ok(bn_trainer_new(&config, &data, backend[d], false, &t[d]));
+        }
+        for (int i = 0; i < STEPS; i++) {
+            bn_step_result r[2];
+            copy_block(t[0], &t[0]->model->values, t[1], &t[1]->model->values);
+            copy_block(t[0], &t[0]->optimizer.m, t[1], &t[1]->optimizer.m);
+            copy_block(t[0], &t[0]->optimizer.v, t[1], &t[1]->optimizer.v);
+            for (int d = 0; d < 2; d++)
+                assert_ok(bn_trainer_step(t[d], &r[d]));
+            largest = fmax(largest, fabs(r[1].loss - r[0].loss));
+            if (!(fabs(r[1].loss - r[0].loss) <= 1e-4))
+                fail_msg("step %d: loss %.7f, on the CPU %.7f", i + 1, r[1].loss, r[0].loss);
+        }
+        print_message("%s: largest difference of a step's loss %.1e\n", settings[s][0], largest);
+        for (int d = 0; d < 2; d++) {
+            bn_trainer_free(t[d]);
+            bn_backend_free(backend[d]);
+        }
+        bn_train_data_clear(&data);
         bn_config_clear(&config);
     }
+}
+
+/* Without quantizers nothing is decided by a last bit: 50 steps on their own. */
+static void a_float_run_has_the_losses_of_the_cpu(void **state)
+{
+    (void)state;
+    bn_config config;
+    bn_step_result device[STEPS], cpu[STEPS];
+    double largest = 0;
+    small_config(&config, "quantization.weight_bits=none", "quantization.activation_bits=none");
+    train(&config, true, STEPS, device);
+    train(&config, false, STEPS, cpu);
+    for (int i = 0; i < STEPS; i++) {
+        largest = fmax(largest, fabs(device[i].loss - cpu[i].loss));
+        if (!(fabs(device[i].loss - cpu[i].loss) <= 1e-4))
+            fail_msg("step %d: loss %.7f, on the CPU %.7f", i + 1, device[i].loss, cpu[i].loss);
+    }
+    print_message("float: largest difference of a loss %.1e\n", largest);
+    assert_true(device[STEPS - 1].loss < device[0].loss - 0.5); /* it learned */
+    bn_config_clear(&config);
 }
 
 static void two_runs_have_the_same_bytes(void **state)
@@ -74,7 +137,9 @@ static void two_runs_have_the_same_bytes(void **state)
         help_remove(out[i]);
         help_config(&config, out[i], "model.dropout=0.1", NULL);
         bn_backend *backend = open_device(true);
-        assert_ok(bn_run_train(&config, backend, &(bn_run_options){0}, NULL));
+        char *summary;
+        assert_ok(bn_run_train(&config, backend, &(bn_run_options){0}, &summary));
+        free(summary);
         bn_backend_free(backend);
         hash[i] = help_checkpoint_hash(help_path(out[i], "checkpoint-00000020.h5"));
         bn_config_clear(&config);
@@ -82,38 +147,51 @@ static void two_runs_have_the_same_bytes(void **state)
     assert_true(hash[0] == hash[1]);
 }
 
-/* 10 steps on one device and 10 on the other, against 20 on the CPU. */
+/* Loss of the last line of a run's metrics. */
+static double last_loss(const char *out)
+{
+    char *text = help_read(help_path(out, "metrics.jsonl"));
+    size_t length = strlen(text);
+    while (length > 0 && text[length - 1] == '\n')
+        text[--length] = '\0';
+    const char *line = strrchr(text, '\n');
+    double loss = help_number(line ? line + 1 : text, "loss");
+    free(text);
+    return loss;
+}
+
+/* The loss of step 11 in `out`: 10 steps on one device, then 1 on the other. */
+static double loss_after_move(const char *out, bool first, bool then)
+{
+    bn_config config;
+    char *summary;
+    help_remove(out);
+    help_config(&config, out, "training.log_interval=1", NULL);
+    for (int part = 0; part < 2; part++) {
+        bn_backend *backend = open_device(part ? then : first);
+        const bn_run_options options = {.resume = part ? "auto" : NULL,
+                                        .stop_after = part ? 11 : 10};
+        assert_int_equal(bn_run_train(&config, backend, &options, &summary), BN_INTERRUPTED);
+        bn_backend_free(backend);
+    }
+    bn_config_clear(&config);
+    return last_loss(out);
+}
+
 static void checkpoints_move_between_devices(void **state)
 {
     (void)state;
-    bn_step_result all[20];
-    bn_config config;
-    help_config(&config, "straight", NULL);
-    train(&config, false, 20, all);
-    bn_config_clear(&config);
-    for (int opencl_first = 0; opencl_first < 2; opencl_first++) {
-        const char *out = opencl_first ? "opencl-cpu" : "cpu-opencl";
-        char *summary = NULL;
-        help_remove(out);
-        help_config(&config, out, "training.log_interval=1", NULL);
-        bn_backend *backend = open_device(opencl_first);
-        assert_int_equal(bn_run_train(&config, backend, &(bn_run_options){.stop_after = 10}, NULL),
-                         BN_INTERRUPTED);
-        bn_backend_free(backend);
-        backend = open_device(!opencl_first);
-        assert_ok(bn_run_train(&config, backend, &(bn_run_options){.resume = "auto"}, &summary));
-        bn_backend_free(backend);
-        assert_true(fabs(help_number(summary, "steps") - 20) < 0.5);
-        assert_true(fabs(help_number(summary, "train_loss") - all[19].loss) <= 1e-4);
-        free(summary);
-        bn_config_clear(&config);
+    for (int first = 0; first < 2; first++) {
+        double stayed = loss_after_move("stayed", first, first);
+        double moved = loss_after_move("moved", first, !first);
+        assert_true(stayed > 1 && fabs(moved - stayed) <= 1e-4);
     }
 }
 
 static void a_step_moves_token_ids_and_scalars_only(void **state)
 {
     (void)state;
-    enum { STEPS = 5 };
+    enum { COUNTED = 5 };
     bn_train_data data;
     bn_trainer *trainer;
     bn_config config;
@@ -124,15 +202,15 @@ static void a_step_moves_token_ids_and_scalars_only(void **state)
     assert_ok(bn_trainer_new(&config, &data, backend, false, &trainer));
     assert_ok(bn_trainer_step(trainer, &result));
     bn_opencl_stats before = bn_opencl_stats_of(backend);
-    for (int i = 0; i < STEPS; i++)
+    for (int i = 0; i < COUNTED; i++)
         assert_ok(bn_trainer_step(trainer, &result));
     bn_opencl_stats after = bn_opencl_stats_of(backend);
     uint64_t ids = 2 * (uint64_t)bn_tokens_per_step(&config) * sizeof(int32_t);
-    uint64_t up = (after.upload_bytes - before.upload_bytes) / STEPS;
-    uint64_t down = (after.download_bytes - before.download_bytes) / STEPS;
+    uint64_t up = (after.upload_bytes - before.upload_bytes) / COUNTED;
+    uint64_t down = (after.download_bytes - before.download_bytes) / COUNTED;
     print_message("per step: %llu bytes up (ids and labels %llu), %llu down, %llu launches\n",
                   (unsigned long long)up, (unsigned long long)ids, (unsigned long long)down,
-                  (unsigned long long)((after.launches - before.launches) / STEPS));
+                  (unsigned long long)((after.launches - before.launches) / COUNTED));
     assert_true(up - ids + down < 1024); /* of 64 KiB allowed */
     assert_true(after.bytes == before.bytes && after.peak_bytes == before.peak_bytes);
     assert_int_equal(after.built, before.built);
@@ -145,7 +223,8 @@ static void a_step_moves_token_ids_and_scalars_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fifty_steps_have_the_losses_of_the_cpu),
+        cmocka_unit_test(every_step_has_the_loss_of_the_cpu),
+        cmocka_unit_test(a_float_run_has_the_losses_of_the_cpu),
         cmocka_unit_test(two_runs_have_the_same_bytes),
         cmocka_unit_test(checkpoints_move_between_devices),
         cmocka_unit_test(a_step_moves_token_ids_and_scalars_only),
