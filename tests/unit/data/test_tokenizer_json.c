@@ -1,0 +1,239 @@
+/* tokenizer.json: what is refused and how, and what decides the hash. */
+#include "data_fixture.h"
+
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "data/bpe_tokenizer.h"
+
+/* A small byte-level tokenizer with parts exchanged; NULL: the good part. */
+typedef struct parts {
+    const char *pre, *normalizer, *model, *vocab, *merges, *added;
+} parts;
+
+static char *build(const parts *p)
+{
+    bn_text text = {0};
+    char *json;
+    bn_text_addf(&text, "{\"version\":\"1.0\",\"added_tokens\":%s,\"normalizer\":%s,",
+                 p->added ? p->added : "[{\"id\":300,\"content\":\"<x>\"}]",
+                 p->normalizer ? p->normalizer : "null");
+    bn_text_addf(&text, "\"pre_tokenizer\":%s,\"model\":{\"type\":\"BPE\",%s\"vocab\":{",
+                 p->pre ? p->pre : "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}",
+                 p->model ? p->model : "");
+    for (int b = 0; b < 256; b++) {
+        const int c = bn_byte_to_char((unsigned char)b);
+        bn_text_addf(&text, "\"\\u%04x\":%d,", (unsigned)c, b);
+    }
+    bn_text_addf(&text, "%s},\"merges\":%s}}", p->vocab ? p->vocab : "\"ab\":256,\"abc\":257",
+                 p->merges ? p->merges : "[\"a b\",[\"ab\",\"c\"]]");
+    assert_ok(bn_text_take(&text, &json));
+    return json;
+}
+
+static bn_tokenizer *make(const parts *p)
+{
+    bn_tokenizer *t;
+    char *json = build(p);
+    assert_ok(bn_tokenizer_new(json, &t));
+    assert_string_equal(bn_tokenizer_source(t), json);
+    free(json);
+    return t;
+}
+
+static void encodes(void **state)
+{
+    (void)state;
+    bn_tokenizer *t = make(&(parts){0}), *again;
+    const char *text = "abcab<x>ab a";
+    const int32_t expected[] = {257, 256, 300, 256, ' ', 'a'};
+    int32_t ids[16];
+    size_t count = 0, bytes = 0;
+    char back[16];
+    assert_string_equal(bn_tokenizer_name(t), "bpe");
+    assert_int_equal(bn_tokenizer_vocab_size(t), 301);
+    assert_false(bn_tokenizer_is_bytes(t));
+    assert_ok(bn_tokenizer_encode(t, text, strlen(text), ids, &count));
+    assert_int_equal(count, 6);
+    assert_memory_equal(ids, expected, sizeof expected);
+    assert_ok(bn_tokenizer_decode(t, ids, count, back, sizeof back, &bytes));
+    assert_int_equal(bytes, strlen(text));
+    assert_memory_equal(back, text, bytes);
+    ids[0] = 280; /* a hole */
+    assert_int_equal(bn_tokenizer_decode(t, ids, 1, back, sizeof back, &bytes), BN_BAD_DATA);
+    assert_ok(bn_tokenizer_encode(t, text, 0, ids, &count));
+    assert_int_equal(count, 0);
+    assert_ok(bn_tokenizer_new(bn_tokenizer_source(t), &again));
+    assert_true(bn_tokenizer_hash(t) == bn_tokenizer_hash(again));
+    bn_tokenizer_free(again);
+    bn_tokenizer_free(t);
+}
+
+static void hash_follows_the_mapping(void **state)
+{
+    (void)state;
+    static const parts others[] = {
+        {.merges = "[[\"ab\",\"c\"],\"a b\"]"},
+        {.vocab = "\"ab\":257,\"abc\":256"},
+        {.added = "[]"},
+        {.added = "[{\"id\":300,\"content\":\"<y>\"}]"},
+        {.model = "\"ignore_merges\":true,"},
+        {.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},"
+                "{\"type\":\"ByteLevel\"}]}"},
+    };
+    bn_tokenizer *t = make(&(parts){0});
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        bn_tokenizer *other = make(&others[i]);
+        assert_true(bn_tokenizer_hash(t) != bn_tokenizer_hash(other));
+        bn_tokenizer_free(other);
+    }
+    /* how it is written does not count */
+    bn_tokenizer *same = make(&(parts){.merges = "[ [\"a\",\"b\"],  \"ab c\" ]"});
+    assert_true(bn_tokenizer_hash(t) == bn_tokenizer_hash(same));
+    bn_tokenizer_free(same);
+    bn_tokenizer_free(t);
+}
+
+#define SPLIT(pattern, behavior)                                                                   \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"        \
+    "\"" pattern "\"},\"behavior\":\"" behavior                                                    \
+    "\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]}"
+
+static const struct {
+    parts parts;
+    const char *message;
+} refused[] = {
+    {{.vocab = "\"ab\":256,\"ab\":257"}, "given twice"},
+    {{.vocab = "\"ab\":256,\"abc\":256"}, "id 256 is given twice"},
+    {{.vocab = "\"ab\":256,\"abc\":-1"}, "expected an id from 0"},
+    {{.vocab = "\"ab\":256,\"abc\":1.5"}, "expected an id from 0"},
+    {{.vocab = "\"ab\":256,\"abc\":\"1\""}, "expected an id from 0"},
+    {{.vocab = "\"ab\":256,\"abc\":16777216"}, "expected an id from 0"},
+    {{.vocab = "\"ab\":256,\"abc\":1e300"}, "expected an id from 0"},
+    {{.vocab = "\"ab\":256,\"abc\":16777215"}, "id 16777215 in a vocabulary of 259 tokens"},
+    {{.vocab = "\"ab\":256,\"abc\":257,\"\":258"}, "0 bytes, expected 1"},
+    {{.vocab = "\"ab\":256,\"abc\":257,\"\xff\xfe\":258"}, "is not UTF-8"},
+    {{.vocab = "\"ab\":256,\"abc\":257,\"\xed\xa0\x80\":258"}, "is not UTF-8"},
+    {{.vocab = "\"ab\":256"}, "merges[1]: \"ab\" + \"c\": the result is not in"},
+    {{.merges = "[\"a b\",\"q zz\"]"}, "merges[1]: \"zz\" is not in the vocabulary"},
+    {{.merges = "[\"ab\"]"}, "merges[0]: expected \"left right\""},
+    {{.merges = "[\"a b c\"]"}, "merges[0]: expected \"left right\""},
+    {{.merges = "[[\"a\"]]"}, "merges[0]: expected \"left right\""},
+    {{.merges = "[[\"a\",1]]"}, "merges[0]: expected \"left right\""},
+    {{.merges = "[7]"}, "merges[0]: expected \"left right\""},
+    {{.merges = "{}"}, "model.merges: expected an array"},
+    {{.merges = "null"}, "model.merges: expected an array"},
+    {{.model = "\"dropout\":0.1,"}, "model.dropout is not supported"},
+    {{.model = "\"end_of_word_suffix\":\"</w>\","}, "end_of_word_suffix is not supported"},
+    {{.model = "\"continuing_subword_prefix\":\"##\","}, "continuing_subword_prefix is not"},
+    {{.added = "{}"}, "added_tokens: expected an array"},
+    {{.added = "[{\"id\":300}]"}, "0 bytes, expected 1"},
+    {{.added = "[{\"content\":\"<x>\"}]"}, "expected an id from 0"},
+    {{.added = "[{\"id\":97,\"content\":\"<x>\"}]"}, "id 97 is \"<x>\", but another token"},
+    {{.added = "[{\"id\":300,\"content\":\"<x>\",\"lstrip\":true}]"}, "lstrip is not supported"},
+    {{.added = "[{\"id\":300,\"content\":\"<x>\",\"single_word\":true}]"}, "single_word is not"},
+    {{.normalizer = "{\"type\":\"NFC\"}"}, "normalizer \"NFC\" is not supported"},
+    {{.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":"
+                    "\"\xe2\x96\x81\"}"},
+     "none, where the pre-tokenizer is ByteLevel"},
+    {{.pre = "null"}, "expected pre_tokenizer ByteLevel or Metaspace"},
+    {{.pre = "{\"type\":\"BertPreTokenizer\"}"}, "\"BertPreTokenizer\" is not supported"},
+    {{.pre = "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}"}, "add_prefix_space"},
+    {{.pre = SPLIT("a(", "Isolated")}, "does not compile"},
+    {{.pre = SPLIT("", "Isolated")}, "a pattern of 0 bytes"},
+    {{.pre = SPLIT("((a{999}){999}){999}", "Isolated")}, "does not compile"},
+    {{.pre = SPLIT("a\\\\C", "Isolated")}, "does not compile"},
+    {{.pre = SPLIT("a", "MergedWithNext")}, "\"MergedWithNext\" is not supported"},
+    {{.pre = "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}"}, "no token for byte"},
+};
+
+static void refuses(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        bn_tokenizer *t;
+        char *json = build(&refused[i].parts);
+        assert_int_equal(bn_tokenizer_new(json, &t), BN_BAD_DATA);
+        assert_null(t);
+        if (!strstr(bn_error_text(), refused[i].message))
+            fail_msg("case %zu: \"%s\" lacks \"%s\"", i, bn_error_text(), refused[i].message);
+        free(json);
+    }
+    bn_tokenizer *t;
+    assert_int_equal(bn_tokenizer_new("{}", &t), BN_BAD_DATA);
+    assert_int_equal(bn_tokenizer_new("{\"model\":{\"type\":\"Unigram\"}}", &t), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "Unigram"));
+    assert_int_equal(bn_tokenizer_open("missing.json", &t), BN_NO_INPUT);
+}
+
+/* Cut anywhere, a file is refused, never read beyond its end. */
+static void truncated(void **state)
+{
+    (void)state;
+    char *json = build(&(parts){0});
+    for (size_t n = strlen(json) - 1; n > 0; n = n > 400 ? n - 7 : n - 1) {
+        bn_tokenizer *t;
+        json[n] = '\0';
+        assert_int_equal(bn_tokenizer_new(json, &t), BN_BAD_DATA);
+    }
+    free(json);
+}
+
+/* A pattern that backtracks without end stops at its limit. */
+static void regex_bomb(void **state)
+{
+    enum { BYTES = 4000 };
+    (void)state;
+    bn_tokenizer *t = make(&(parts){.pre = SPLIT("(?:a+)+$(?<!a)", "Isolated")});
+    char text[BYTES];
+    int32_t ids[BYTES];
+    size_t count;
+    memset(text, 'a', BYTES);
+    assert_int_equal(bn_tokenizer_encode(t, text, BYTES, ids, &count), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "cannot be matched"));
+    bn_tokenizer_free(t);
+}
+
+/* Empty matches cut and do not stall. */
+static void empty_matches(void **state)
+{
+    (void)state;
+    bn_tokenizer *t = make(&(parts){.pre = SPLIT("x*", "Isolated")});
+    const int32_t expected[] = {'a', 'b', 'c', 'x', 'x', 'a', 'b'};
+    int32_t ids[16];
+    size_t count;
+    assert_ok(bn_tokenizer_encode(t, "abcxxab", 7, ids, &count));
+    assert_int_equal(count, 7);
+    assert_memory_equal(ids, expected, sizeof expected);
+    bn_tokenizer_free(t);
+}
+
+static void utf8(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t valid;
+    } cases[] = {
+        {"abcdefghi", 9},        {"abcdefgh\x80", 8},     {"\xc3\xa9", 2},
+        {"\xc0\x80", 0},         {"\xc1\xbf", 0},         {"\xe0\x9f\xbf", 0},
+        {"\xe0\xa0\x80", 3},     {"\xed\x9f\xbf", 3},     {"\xed\xa0\x80", 0},
+        {"\xf0\x8f\xbf\xbf", 0}, {"\xf0\x90\x80\x80", 4}, {"\xf4\x8f\xbf\xbf", 4},
+        {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0}, {"a\xe2\x82", 1},
+        {"\xf0\x90\x80", 0},     {"\xe2\x28\xa1", 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_int_equal(bn_utf8_valid((const unsigned char *)cases[i].text, strlen(cases[i].text)),
+                         cases[i].valid);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(encodes),    cmocka_unit_test(hash_follows_the_mapping),
+        cmocka_unit_test(refuses),    cmocka_unit_test(truncated),
+        cmocka_unit_test(regex_bomb), cmocka_unit_test(empty_matches),
+        cmocka_unit_test(utf8),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
