@@ -1,0 +1,131 @@
+#!/bin/sh
+# bitnet-tokenize, and a tokenizer's way through training, resume, export and
+# generation.
+# usage: test_tokenize_cli.sh BIN_DIR TESTS_DIR (in a scratch folder)
+set -u
+
+bin=$1
+golden=$2/golden/tokenizer/gpt2.json
+failures=0
+unset OPENBLAS_CORETYPE
+
+rm -rf out moved ./*.json ./*.bnt ./*.h5 ./*.txt
+i=0
+while [ $i -lt 400 ]; do
+    echo "line $i: the river runs over stones and under the mountain"
+    i=$((i + 1))
+done >text.txt
+printf 'caf\303\251 \377\376 <|endoftext|> \000 end' >bytes.txt
+
+run() { # run PROGRAM ARGS...: $status; stdout in o, stderr in e
+    program=bitnet-$1
+    shift
+    command="$program $*"
+    "$bin/$program" "$@" >o 2>e </dev/null
+    status=$?
+}
+
+fail() {
+    failures=$((failures + 1))
+    printf 'FAILED: %s: %s\n--- stdout:\n%s\n--- stderr:\n%s\n' "$command" "$1" \
+        "$(head -c 1000 o)" "$(head -c 1000 e)"
+}
+
+expect() { # expect STATUS TEXT...: exit status, and each text in stderr
+    want=$1
+    shift
+    [ "$status" -eq "$want" ] || fail "exit status $status, expected $want"
+    for text in "$@"; do
+        grep -qF -- "$text" e || fail "stderr lacks: $text"
+    done
+}
+
+# ---- usage ----
+run tokenize --help
+expect 0
+run tokenize fly text.txt
+expect 2 'unknown command "fly"'
+run tokenize train text.txt
+expect 2 "train: -o FILE is missing"
+run tokenize encode text.txt -o a.bnt
+expect 2 "encode: -t FILE is missing"
+run tokenize train text.txt -o small.json --vocab-size 100
+expect 2 "a vocabulary of 100 tokens"
+run tokenize train missing.txt -o small.json
+expect 66 missing.txt
+run tokenize encode text.txt -t missing.json -o a.bnt
+expect 66 missing.json
+run tokenize encode text.txt -t words -o a.bnt
+expect 78 'unknown tokenizer "words"'
+printf '{"model":{}}' >bad.json
+run tokenize encode text.txt -t bad.json -o a.bnt
+expect 65 bad.json
+run tokenize encode text.txt -t "$golden" -o a.bnt --end two
+expect 2 '--end "two" is'
+[ ! -e a.bnt ] || fail "a failed run left a shard"
+
+# ---- train, encode, decode ----
+run tokenize train text.txt -o small.json --vocab-size 320 --special '<|endoftext|>'
+expect 0
+grep -q '"vocab_size": 320' o || fail "stdout lacks the size"
+run tokenize encode text.txt -t small.json -o text.bnt
+expect 0
+grep -q '"bytes": ' o || fail "stdout lacks the bytes"
+run tokenize decode text.bnt -t small.json
+expect 0
+cmp -s o text.txt || fail "the decoded text differs"
+run tokenize encode text.txt -t small.json -o one.bnt --threads 1
+cmp -s one.bnt text.bnt || fail "the shard depends on the number of threads"
+run tokenize encode bytes.txt bytes.txt -t "$golden" -o bytes.bnt --end '<|endoftext|>'
+expect 0
+run tokenize decode bytes.bnt -t "$golden" -o back.txt
+expect 0
+{
+    cat bytes.txt
+    printf '<|endoftext|>'
+    cat bytes.txt
+    printf '<|endoftext|>'
+} >twice.txt
+cmp -s back.txt twice.txt || fail "the decoded bytes differ"
+run tokenize decode text.bnt -t "$golden"
+expect 65 text.bnt
+
+# ---- through a model's life ----
+run tokenize encode text.txt -t "$golden" -o text.bnt
+cp "$golden" tok.json
+cat >config.json <<'JSON'
+{ "model": { "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "max_position_embeddings": 16 },
+  "quantization": { "group_size": 32 },
+  "data": { "train": "text.bnt", "tokenizer": "tok.json" },
+  "training": { "seq_len": 16, "batch_size": 2, "max_steps": 6, "warmup_steps": 2,
+                "log_interval": 2, "eval_interval": 6, "device": "cpu" },
+  "output_dir": "out" }
+JSON
+run train config.json --quiet --stop-after 3
+expect 75
+mkdir moved
+mv tok.json moved/tok.json
+# another one: the last two merges exchanged, everything else the same
+sed -E 's/,("[^"]*"),("[^"]*")\]\}\}$/,\2,\1]}}/' "$golden" >other.json
+cmp -s other.json "$golden" && fail "other.json is no other tokenizer"
+run tokenize encode text.txt -t other.json -o other.bnt
+run train config.json --quiet --resume auto --set data.tokenizer=other.json \
+    --set data.train=other.bnt
+expect 78 "the checkpoint was trained with another tokenizer"
+run train config.json --quiet --resume auto --set data.tokenizer=moved/tok.json
+expect 0
+rm -r moved
+run export out -o model.h5
+expect 0
+run generate model.h5 -p "the river" -n 8 --greedy --device cpu
+expect 0
+grep -q "^the river" o || fail "stdout lacks the prompt"
+run eval out --data text.bnt --device cpu
+expect 0
+grep -q "bits per byte" o || fail "stdout lacks bits per byte"
+run train config.json --quiet --output-dir out2 --set data.tokenizer=words
+expect 78 'data.tokenizer: expected "byte" or the path'
+
+[ "$failures" -eq 0 ] && echo "tokenize_cli: all good"
+[ "$failures" -eq 0 ]
