@@ -323,7 +323,7 @@ static bn_status prepare(job *j)
                         j->request->output);
     j->folder = (bn_hf_folder){.config = &source->config,
                                .vocab = source->model->vocab,
-                               .tokenizer = bn_tokenizer_name(source->tokenizer),
+                               .tokenizer = bn_tokenizer_source(source->tokenizer),
                                .form = j->request->form,
                                .floats = j->request->floats,
                                .float_modules = &j->float_modules};

@@ -69,7 +69,9 @@ static bn_status open_tokenizer(job *j)
 {
     BN_TRY(find_tokenizer(j, &j->tokenizer_text));
     bn_status status = bn_tokenizer_new(j->tokenizer_text, &j->tokenizer);
-    return status == BN_BAD_CONFIG ? BN_USAGE : status;
+    if (status == BN_BAD_CONFIG)
+        return BN_USAGE;
+    return bn_error_in(status, j->tokenizer_text[0] == '{' ? "tokenizer.json" : "--tokenizer");
 }
 
 /* Names and shapes that the config asks for. */

@@ -1,0 +1,291 @@
+/* Hugging Face folders: every form that is exported imports as the same model,
+ * and what does not is refused. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "interop/safetensors.h"
+#include "tools/hf_export.h"
+#include "tools/hf_import.h"
+#include "unit/model/model_fixture.h"
+
+static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors"};
+
+static void remove_folder(const char *dir)
+{
+    for (int i = 0; i < 3; i++) {
+        char *path = bn_path_join(dir, files[i]);
+        unlink(path);
+        free(path);
+    }
+    rmdir(dir);
+}
+
+static bn_status export_as(const char *source, bn_hf_export_request request, bn_backend *backend)
+{
+    bn_loaded loaded;
+    bn_hf_export_report report;
+    remove_folder("out");
+    request.output = "out";
+    request.producer = "test";
+    request.verify = true;
+    assert_ok(bn_loaded_open(source, backend, false, &loaded));
+    bn_status status = bn_hf_export_run(&request, &loaded, &report);
+    bn_hf_export_report_clear(&report);
+    bn_loaded_clear(&loaded);
+    assert_false(bn_fs_exists("out.unverified"));
+    assert_false(bn_fs_exists("out.unverified.h5"));
+    assert_int_equal(bn_fs_exists("out"), status == BN_OK);
+    return status;
+}
+
+/* Which forms hold a model of these settings: packed, bf16, float32, shadow. */
+static void forms(const char *set, const char *expected)
+{
+    fixture f;
+    fixture_open(&f, set);
+    fixture_train(&f, 2);
+    fixture_save(&f, "model.h5");
+    for (int form = 0; form < BN_HF_FORMS; form++) {
+        const bn_hf_export_request request = {.form = (bn_hf_form)form,
+                                              .floats = form == BN_HF_BF16 ? BN_ENC_BFLOAT16
+                                                                           : BN_ENC_FLOAT32};
+        const bn_status status = export_as("model.h5", request, f.backend);
+        if (status != (expected[form] == 'y' ? BN_OK : BN_USAGE))
+            fail_msg("%s as %s: status %d, %s", set, bn_hf_form_name((bn_hf_form)form), status,
+                     bn_error_text());
+    }
+    fixture_close(&f);
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    forms("quantization.weight_scale=tensor", "yyyy");
+    forms("quantization.weight_scale=row", "nyyn");
+    forms("quantization.group_size=64", "nyyn");
+    forms("quantization.weight_bits=none", "nyyn");
+    forms("quantization.activation_bits=none", "nyyn");
+    forms("quantization.activation_scale=tensor", "nnnn");
+}
+
+static void test_packed_source(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_open(&f, "quantization.weight_scale=tensor");
+    fixture_save_packed(&f, "packed.h5");
+    bn_hf_export_request request = {.form = BN_HF_PACKED, .floats = BN_ENC_FLOAT16};
+    assert_ok(export_as("packed.h5", request, f.backend));
+    request.form = BN_HF_SHADOW;
+    assert_int_equal(export_as("packed.h5", request, f.backend), BN_USAGE);
+    fixture_close(&f);
+}
+
+/* Changes one byte of the data, or puts a folder of another kind there. */
+static void damage(void *arg, const char *dir)
+{
+    char *path = bn_path_join(dir, files[*(int *)arg ? 2 : 0]), *data;
+    size_t size;
+    assert_ok(bn_fs_read(path, 1 << 26, &data, &size));
+    if (*(int *)arg)
+        data[size - 1] ^= 1; /* codes -1, 0 or invalid ones */
+    else
+        memcpy(strstr(data, "relu2"), "silu\" ", 6);
+    assert_ok(bn_fs_write(path, data, size));
+    free(data);
+    free(path);
+}
+
+static void test_damaged_before_verification(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_open(&f, "quantization.weight_scale=tensor");
+    fixture_save(&f, "model.h5");
+    for (int kind = 0; kind < 2; kind++) {
+        const bn_hf_export_request request = {
+            .form = BN_HF_PACKED, .floats = BN_ENC_FLOAT32, .written = damage, .arg = &kind};
+        assert_int_equal(export_as("model.h5", request, f.backend), BN_MISMATCH);
+    }
+    fixture_close(&f);
+}
+
+static void test_full_folder_is_left_alone(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_loaded loaded;
+    bn_hf_export_report report;
+    const bn_hf_export_request request = {
+        .output = "full", .producer = "test", .form = BN_HF_FLOAT32, .floats = BN_ENC_FLOAT32};
+    fixture_open(&f, NULL);
+    fixture_save(&f, "model.h5");
+    assert_ok(bn_fs_mkdirs("full"));
+    assert_ok(bn_fs_write("full/mine", "x", 1));
+    assert_ok(bn_loaded_open("model.h5", f.backend, false, &loaded));
+    assert_int_equal(bn_hf_export_run(&request, &loaded, &report), BN_USAGE);
+    assert_true(bn_fs_exists("full/mine"));
+    bn_loaded_clear(&loaded);
+    fixture_close(&f);
+}
+
+/* ---- imports of folders that others make ---- */
+
+typedef struct edit {
+    const char *config;    /* in place of the exported config.json's model_type */
+    const char *rename[2]; /* of tensors: part of the name, and what it becomes */
+    const char *drop;      /* tensors whose name has this are left out */
+    const char *extra;     /* a tensor [2] of this name is added */
+} edit;
+
+static char *renamed(const char *name, const edit *e)
+{
+    const char *at = e->rename[0] ? strstr(name, e->rename[0]) : NULL;
+    return at ? bn_format("%.*s%s%s", (int)(at - name), name, e->rename[1],
+                          at + strlen(e->rename[0]))
+              : bn_strdup(name);
+}
+
+/* Writes the tensors of "out" into "theirs", changed. */
+static void write_theirs(const edit *e)
+{
+    bn_st_reader *from;
+    bn_st_writer *to;
+    bn_st_spec specs[64] = {{0}};
+    const unsigned char *data[64];
+    int n = 0;
+    assert_ok(bn_fs_mkdirs("theirs"));
+    assert_ok(bn_fs_write("theirs/config.json", e->config, strlen(e->config)));
+    assert_ok(bn_st_open_dir("out", &from));
+    for (int i = 0; i < bn_st_count(from); i++) {
+        const bn_st_tensor *t = bn_st_at(from, i);
+        if (e->drop && strstr(t->name, e->drop))
+            continue;
+        specs[n] = (bn_st_spec){.name = renamed(t->name, e), .dtype = t->dtype, .ndim = t->ndim};
+        memcpy(specs[n].shape, t->shape, sizeof t->shape);
+        data[n++] = t->data;
+    }
+    if (e->extra) {
+        specs[n] = (bn_st_spec){bn_strdup(e->extra), BN_ST_F32, 1, {2}};
+        data[n++] = (const unsigned char *)"\0\0\0\0\0\0\0";
+    }
+    assert_ok(bn_st_create("theirs/model.safetensors", specs, n, "pt", &to));
+    for (int i = 0; i < n; i++) {
+        size_t bytes = (size_t)bn_st_dtype_size(specs[i].dtype);
+        for (int d = 0; d < specs[i].ndim; d++)
+            bytes *= (size_t)specs[i].shape[d];
+        assert_ok(bn_st_write(to, data[i], bytes));
+        free((void *)(uintptr_t)specs[i].name);
+    }
+    assert_ok(bn_st_commit(to));
+    bn_st_close(from);
+}
+
+#define CONFIG(type, more)                                                                         \
+    "{\"model_type\":\"" type "\",\"vocab_size\":256,\"hidden_size\":64,"                          \
+    "\"intermediate_size\":96,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                  \
+    "\"num_key_value_heads\":2,\"max_position_embeddings\":160,\"tie_word_embeddings\":true" more  \
+    "}"
+
+static bn_status import_theirs(const edit *e, bn_import_report *report)
+{
+    const bn_import_request request = {
+        .dir = "theirs", .output = "imported.h5", .producer = "test"};
+    write_theirs(e);
+    unlink("imported.h5");
+    return bn_import_run(&request, report);
+}
+
+static void imports(const edit *e, const char *said)
+{
+    bn_import_report report;
+    assert_ok(import_theirs(e, &report));
+    if (!strstr(report.json, said))
+        fail_msg("'%s' is not in %s", said, report.json);
+    assert_true(bn_fs_exists("imported.h5"));
+    bn_import_report_clear(&report);
+}
+
+static void refuses(const edit *e, const char *reason)
+{
+    bn_import_report report;
+    assert_int_equal(import_theirs(e, &report), BN_BAD_DATA);
+    if (!strstr(bn_error_text(), reason))
+        fail_msg("refused because: %s", bn_error_text());
+    assert_false(bn_fs_exists("imported.h5"));
+}
+
+static void test_imports(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_open(&f, "quantization.weight_scale=tensor");
+    fixture_save(&f, "model.h5");
+    const bn_hf_export_request request = {.form = BN_HF_SHADOW, .floats = BN_ENC_FLOAT32};
+    assert_ok(export_as("model.h5", request, f.backend));
+    imports(&(edit){.config = CONFIG("bitnet", "")}, "\"float weights\"");
+    imports(&(edit){.config = CONFIG("llama", ""), .drop = "sub_norm"},
+            "model.layers.1.mlp.ffn_sub_norm.weight");
+    imports(&(edit){.config = CONFIG("llama", ",\"weight_bits\":1"),
+                    .rename = {"attn_sub_norm", "inner_attn_ln"}},
+            "inner_attn_ln.weight -> model.layers.0.self_attn.attn_sub_norm.weight");
+    imports(&(edit){.config = CONFIG("bitnet", ""),
+                    .extra = "model.layers.0.self_attn.rotary_emb.inv_freq"},
+            "inv_freq: computed from rope_theta");
+    imports(&(edit){.config = CONFIG("bitnet", ""), .extra = "lm_head.weight"},
+            "lm_head.weight: the head is the embedding");
+    refuses(&(edit){.config = CONFIG("bitnet", ""), .drop = "sub_norm"}, "expected a tensor");
+    refuses(&(edit){.config = CONFIG("bitnet", ""), .extra = "model.layers.0.mlp.up_proj.bias"},
+            "does not belong");
+    refuses(&(edit){.config = CONFIG("bitnet", ",\"head_dim\":8")}, "head_dim");
+    refuses(&(edit){.config =
+                        CONFIG("bitnet", ",\"quantization_config\":{\"quant_method\":\"bitnet\"}")},
+            "expected a ternary value");
+    fixture_close(&f);
+}
+
+/* The same codes with the reciprocal meaning of the scale. */
+static void test_scale_directions(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_export_set once, again;
+    bn_import_report report;
+    const edit multiplies = {
+        .config = CONFIG("bitnet", ",\"quantization_config\":{\"quant_method\":\"bitnet\","
+                                   "\"linear_class\":\"autobitlinear\"}")};
+    const edit divides = {
+        .config = CONFIG("bitnet", ",\"quantization_config\":{\"quant_method\":\"bitnet\"}")};
+    fixture_open(&f, "quantization.weight_scale=tensor");
+    fixture_save(&f, "model.h5");
+    const bn_hf_export_request request = {.form = BN_HF_PACKED, .floats = BN_ENC_FLOAT32};
+    assert_ok(export_as("model.h5", request, f.backend));
+    assert_ok(import_theirs(&multiplies, &report));
+    assert_true(report.packed);
+    bn_import_report_clear(&report);
+    assert_ok(bn_export_collect_packed("imported.h5", &once));
+    assert_ok(import_theirs(&divides, &report));
+    bn_import_report_clear(&report);
+    assert_ok(bn_export_collect_packed("imported.h5", &again));
+    for (int i = 0; i < once.count; i++)
+        if (once.items[i].ternary)
+            assert_true(again.items[i].data[0] == 1 / once.items[i].data[0]);
+    bn_export_set_clear(&once);
+    bn_export_set_clear(&again);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_packed_source),
+        cmocka_unit_test(test_damaged_before_verification),
+        cmocka_unit_test(test_full_folder_is_left_alone),
+        cmocka_unit_test(test_imports),
+        cmocka_unit_test(test_scale_directions),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
