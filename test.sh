@@ -1,19 +1,24 @@
 #!/bin/bash
-# test.sh [--fast] - installs what the tests need, builds, runs every test:
+# test.sh [--fast | --interop] - installs what the tests need, builds, runs every test:
 # first the Release build, then the suite under the address and undefined
 # behaviour sanitizers (without the tests labelled "slow"). --fast stops after
-# the Release build. The last line is "N passed, N failed"; TESTING.md.
+# the Release build. --interop builds Release and compares it with Hugging Face's
+# libraries from PyPI instead. The last line is "N passed, N failed"; TESTING.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/setup.sh
 
 fast=
+interop=
+usage="usage: ./test.sh [--fast | --interop]"
 case ${1:-} in
 '') ;;
 --fast) fast=1 ;;
-*) fail 2 "unknown argument '$1'" "usage: ./test.sh [--fast]" ;;
+--interop) interop=1 ;;
+--interop) interop=1 fast=1 ;;
+*) fail 2 "unknown argument '$1'" "$usage" ;;
 esac
-[ $# -le 1 ] || fail 2 "one argument at most" "usage: ./test.sh [--fast]"
+[ $# -le 1 ] || fail 2 "one argument at most" "$usage"
 
 passed=0
 failed=0
@@ -63,8 +68,16 @@ scripts/prepare_corpus.sh
 
 step "Release build (build/)"
 if build build -S . -DCMAKE_BUILD_TYPE=Release -DBITNET_TESTS=ON -DBITNET_BENCHES=ON; then
-    step "tests, Release"
-    run_suite build
+    if [ -n "$interop" ]; then
+        if scripts/interop.sh build/interop.md; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+        fi
+    else
+        step "tests, Release"
+        run_suite build
+    fi
 fi
 
 if [ -z "$fast" ]; then
@@ -75,6 +88,18 @@ if [ -z "$fast" ]; then
         export UBSAN_OPTIONS=print_stacktrace=1
         run_suite build-asan-ubsan --label-exclude slow
     fi
+fi
+
+if [ -n "$interop" ]; then
+    for check in tests/interop/*.sh; do
+        step "$check"
+        if "$check" "$PWD/build"; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "error: $check failed" >&2
+        fi
+    done
 fi
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
