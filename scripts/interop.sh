@@ -1,0 +1,18 @@
+#!/bin/bash
+# interop.sh [REPORT.md] - compares the programs in build/bin with transformers,
+# in a Python environment of its own (build/interop-venv, made when missing).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup.sh
+
+venv=build/interop-venv
+if [ ! -e "$venv/complete" ]; then
+    step "Python environment ($venv)"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet numpy torch transformers accelerate safetensors
+    touch "$venv/complete"
+fi
+step "transformers against bitnet-export and bitnet-import"
+"$venv/bin/python" -B tests/interop/check_transformers.py build/bin build/interop \
+    data/kjv.txt "$@"
