@@ -325,7 +325,7 @@ static bn_status take_device(int *argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    bench b = {0};
+    bench b = {.program = "bench-opencl"};
     bool done = false;
     bn_backend *device = NULL;
     bn_status status = take_device(&argc, argv);
