@@ -14,7 +14,6 @@ usage="usage: ./test.sh [--fast | --interop]"
 case ${1:-} in
 '') ;;
 --fast) fast=1 ;;
---interop) interop=1 ;;
 --interop) interop=1 fast=1 ;;
 *) fail 2 "unknown argument '$1'" "$usage" ;;
 esac
