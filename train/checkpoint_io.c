@@ -172,12 +172,17 @@ static bn_status restore_progress(bn_trainer *t, bn_checkpoint *checkpoint)
         .evals_since_best = state->evals_since_best,
         .elapsed_s = state->elapsed_s,
         .loss_sum = number(json, "loss_sum"),
-        .loss_count = (int64_t)number(json, "loss_count"),
         .last_loss = number(json, "last_loss"),
         .training_s = number(json, "training_s"),
     };
+    const double count = number(json, "loss_count");
+    if (count >= 0 && count <= (double)state->step)
+        p->loss_count = (int64_t)count;
+    else
+        status = bn_error(BN_BAD_DATA, "extra/progress: loss_count is %g, expected 0 to %lld",
+                          count, (long long)state->step);
     cJSON_Delete(json);
-    return BN_OK;
+    return status;
 }
 
 /* extra/NAME of exactly `expected` bytes into `to`. */

@@ -84,11 +84,17 @@ static bn_status refuse_older(run *r, int64_t step)
         return BN_OK;
     BN_TRY(bn_checkpoint_list(r->folder.path, &steps, &count));
     bn_status status = BN_OK;
-    if (count > 0 && steps[0] > step)
-        status = bn_error(BN_USAGE,
-                          "%s: is of step %lld, but %s already has a checkpoint of step %lld: "
-                          "give another --output-dir, or remove the newer ones",
-                          r->from_path, (long long)step, r->folder.path, (long long)steps[0]);
+    for (size_t i = 0; status == BN_OK && i < count && steps[i] > step; i++) {
+        char *newer = bn_checkpoint_path(r->folder.path, steps[i]);
+        if (!newer)
+            status = BN_FAIL;
+        else if (bn_checkpoint_verify(newer) == BN_OK)
+            status = bn_error(BN_USAGE,
+                              "%s: is of step %lld, but %s already has a checkpoint of step %lld: "
+                              "give another --output-dir, or remove the newer ones",
+                              r->from_path, (long long)step, r->folder.path, (long long)steps[i]);
+        free(newer);
+    }
     free(steps);
     return status;
 }
@@ -181,6 +187,8 @@ static bn_status start(run *r, bn_backend *backend)
     BN_TRY(bn_trainer_new(r->config, &r->data, backend, options->one_batch, &r->trainer));
     if (r->from)
         BN_TRY(restore(r));
+    if (mode == BN_FOLDER_OVERWRITE) /* all that a bad configuration spoils has been made */
+        BN_TRY(bn_run_folder_remove_run(&r->folder));
     BN_TRY(bn_config_dump(r->config, &config));
     bn_status status = bn_run_folder_write(&r->folder, "config.json", config);
     free(config);
@@ -359,6 +367,22 @@ static void optional(bn_json *json, const char *key, bool known, double value)
         bn_json_null(json, key);
 }
 
+/* The best checkpoint, or the last one where the best is not here: it may lie
+ * in another folder, which the run went on from. The caller frees *path. */
+static bn_status best_path(const run *r, char **path)
+{
+    const bn_train_progress *p = &r->trainer->progress;
+    *path = NULL;
+    if (p->best_step >= 0) {
+        *path = bn_checkpoint_path(r->folder.path, p->best_step);
+        if (!*path || bn_fs_exists(*path))
+            return *path ? BN_OK : BN_FAIL;
+        free(*path);
+    }
+    *path = bn_checkpoint_path(r->folder.path, p->step);
+    return *path ? BN_OK : BN_FAIL;
+}
+
 static bn_status summarize(run *r, char **out)
 {
     bn_trainer *t = r->trainer;
@@ -366,10 +390,8 @@ static bn_status summarize(run *r, char **out)
     const bool evaluated = bn_trainer_can_evaluate(t);
     if (evaluated && !r->evaluated) /* resumed when all was done */
         BN_TRY(bn_trainer_evaluate(t, &r->evaluation));
-    const int64_t step = p->best_step >= 0 ? p->best_step : p->step;
-    char *path = bn_checkpoint_path(r->folder.path, step);
-    if (!path)
-        return BN_FAIL;
+    char *path;
+    BN_TRY(best_path(r, &path));
     const bn_evaluation *e = &r->evaluation;
     bn_json json = {.indent = 2};
     bn_json_object(&json, NULL);

@@ -2,7 +2,7 @@
  *
  * Opens data and folder, starts or resumes, makes steps, writes metrics lines,
  * evaluates, saves, stops on time. Says what happens through an observer;
- * prints nothing itself. What ends up in the folder: README, "Output folder".
+ * prints nothing itself. What ends up in the folder: README, "A run's folder".
  */
 #ifndef BN_TRAIN_RUN_H
 #define BN_TRAIN_RUN_H

@@ -63,8 +63,7 @@ static bn_status take_lock(bn_run_folder *folder)
     return status;
 }
 
-/* Removes what runs write; anything else in the folder stays. */
-static bn_status remove_old_run(const bn_run_folder *folder)
+bn_status bn_run_folder_remove_run(const bn_run_folder *folder)
 {
     static const char *const patterns[] = {
         "config.json",
@@ -107,8 +106,6 @@ bn_status bn_run_folder_open(const char *path, bn_folder_mode mode, bn_run_folde
     BN_TRY_OUT(take_lock(out));
     if (mode == BN_FOLDER_NEW) /* nobody has been faster */
         BN_TRY_OUT(require_empty(path));
-    if (mode == BN_FOLDER_OVERWRITE)
-        BN_TRY_OUT(remove_old_run(out));
 out:
     if (status != BN_OK)
         bn_run_folder_close(out);

@@ -2,8 +2,9 @@
  *
  * A folder that holds anything is refused unless the run goes on from it or
  * may overwrite it; overwriting removes the files a run writes and nothing
- * else. While a run lasts it holds a lock (flock on OUT/.lock), so two runs
- * never write into one folder; a killed run leaves no lock behind.
+ * else, and that only when the new run is ready to start. While a run lasts it
+ * holds a lock (flock on OUT/.lock), so two runs never write into one folder; a
+ * killed run leaves no lock behind.
  */
 #ifndef BN_TRAIN_RUN_FOLDER_H
 #define BN_TRAIN_RUN_FOLDER_H
@@ -15,7 +16,7 @@
 typedef enum bn_folder_mode {
     BN_FOLDER_NEW,       /* must be missing or empty */
     BN_FOLDER_RESUME,    /* whatever is there is kept */
-    BN_FOLDER_OVERWRITE, /* an earlier run's files are removed */
+    BN_FOLDER_OVERWRITE, /* whatever is there is kept until bn_run_folder_remove_run() */
 } bn_folder_mode;
 
 typedef struct bn_run_folder {
@@ -28,6 +29,9 @@ typedef struct bn_run_folder {
 bn_status bn_run_folder_open(const char *path, bn_folder_mode mode,
                              bn_run_folder *out) BN_MUST_CHECK;
 void bn_run_folder_close(bn_run_folder *folder);
+
+/* Removes an earlier run's files; anything else in the folder stays. */
+bn_status bn_run_folder_remove_run(const bn_run_folder *folder) BN_MUST_CHECK;
 
 /* malloc'd path of a file in it; NULL with bn_error set. */
 char *bn_run_folder_file(const bn_run_folder *folder, const char *name);

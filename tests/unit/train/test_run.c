@@ -202,11 +202,16 @@ static void test_damaged_checkpoint_is_skipped(void **state)
     assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
     assert_int_equal(truncate("damaged/checkpoint-00000015.h5", 5000), 0);
     options = with_notes(&notes);
+    options.resume = "damaged"; /* by its name: what is newer there is no other history */
+    options.stop_after = 12;
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+    assert_non_null(strstr(notes.data, "(step 10)"));
+    options = with_notes(&notes);
     options.resume = "auto";
     assert_ok(help_run(&config, &options, NULL));
     assert_non_null(strstr(notes.data, "skipped"));
     assert_non_null(strstr(notes.data, "checkpoint-00000015.h5"));
-    assert_non_null(strstr(notes.data, "(step 10)"));
+    assert_non_null(strstr(notes.data, "(step 12)"));
     assert_true(help_checkpoint_hash("damaged/checkpoint-00000020.h5") ==
                 help_checkpoint_hash("done/checkpoint-00000020.h5"));
 
@@ -280,6 +285,23 @@ static void test_resume_from_a_path(void **state)
     bn_config_clear(&config);
 }
 
+/* The best checkpoint lies in the folder the run went on from. */
+static void test_summary_names_a_file_of_the_folder(void **state)
+{
+    (void)state;
+    bn_config config;
+    char *summary;
+    bn_run_options options = {.resume = "straight/checkpoint-00000008.h5"};
+    help_config(&config, "elsewhere", "model.dropout=0.1", "training.gradient_accumulation_steps=2",
+                "training.learning_rate=0", "training.weight_decay=0", NULL);
+    help_remove("elsewhere");
+    assert_ok(help_run(&config, &options, &summary));
+    assert_true(help_number(summary, "best_step") == 8);
+    assert_non_null(strstr(summary, "elsewhere/checkpoint-00000020.h5"));
+    free(summary);
+    bn_config_clear(&config);
+}
+
 static void test_automatic_resume_of_nothing(void **state)
 {
     (void)state;
@@ -315,6 +337,10 @@ static void test_folder_rules(void **state)
     append("rules/metrics.jsonl", "old\n");
     append("rules/best", "old");
     options.overwrite = true;
+    assert_ok(bn_config_set(&config, "model.vocab_size=8")); /* fewer than the tokenizer's */
+    assert_int_equal(help_run(&config, &options, NULL), BN_BAD_CONFIG);
+    assert_true(bn_fs_exists("rules/checkpoint-00000099.h5")); /* no run: nothing to replace it */
+    assert_ok(bn_config_set(&config, "model.vocab_size=0"));
     assert_ok(help_run(&config, &options, NULL));
     assert_true(bn_fs_exists("rules/notes.txt"));
     assert_false(bn_fs_exists("rules/checkpoint-00000099.h5"));
@@ -449,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_damaged_checkpoint_is_skipped),
         cmocka_unit_test(test_resume_with_changes),
         cmocka_unit_test(test_resume_from_a_path),
+        cmocka_unit_test(test_summary_names_a_file_of_the_folder),
         cmocka_unit_test(test_automatic_resume_of_nothing),
         cmocka_unit_test(test_folder_rules),
         cmocka_unit_test(test_lock),
