@@ -314,6 +314,14 @@ static bn_status load_floats(bn_checkpoint *c, int group, const bn_checkpoint_pa
     return BN_OK;
 }
 
+bn_status bn_checkpoint_expect(const bn_checkpoint *c, const bn_checkpoint_param *p)
+{
+    char name[BN_H5_NAME_MAX + 1];
+    const bn_h5_entry *e;
+    BN_TRY(join_name(group_of[GROUP_PARAMS], p->name, name, sizeof name));
+    return bn_h5_expect(c->file, name, BN_H5_F32, p->ndim, p->shape, &e);
+}
+
 bn_status bn_checkpoint_load_one(bn_checkpoint *c, const bn_checkpoint_param *p)
 {
     BN_TRY(load_floats(c, GROUP_PARAMS, p, p->value));

@@ -99,6 +99,10 @@ void bn_checkpoint_describe(const bn_checkpoint *c, int i, bn_checkpoint_param *
 bn_status bn_checkpoint_load(bn_checkpoint *c, const bn_checkpoint_param *params,
                              int count) BN_MUST_CHECK;
 
+/* BN_BAD_DATA unless the file has this parameter in this shape; reads no data. */
+bn_status bn_checkpoint_expect(const bn_checkpoint *c,
+                               const bn_checkpoint_param *param) BN_MUST_CHECK;
+
 /* One parameter's values into numel floats; checked likewise. */
 bn_status bn_checkpoint_load_one(bn_checkpoint *c, const bn_checkpoint_param *param) BN_MUST_CHECK;
 

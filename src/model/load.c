@@ -50,7 +50,7 @@ static bool is_weight_only(const bn_linear_layer *layer)
     return layer->quant.ternary_weights && !layer->quant.int8_activations;
 }
 
-/* The model of loaded->config with memory and without values. */
+/* The model of loaded->config without memory. */
 static bn_status make_model(bn_loaded *loaded, bn_backend *backend)
 {
     const bn_config *config = &loaded->config;
@@ -63,8 +63,7 @@ static bn_status make_model(bn_loaded *loaded, bn_backend *backend)
     for (int i = 0; i < model->n_linears && loaded->is_packed; i++)
         if (is_weight_only(model->linears[i]))
             model->linears[i]->is_bit = false;
-    BN_TRY(bn_model_register(model, loaded->is_packed ? BN_MODEL_PACKED : BN_MODEL_FLOAT));
-    return bn_model_alloc(model, false);
+    return bn_model_register(model, loaded->is_packed ? BN_MODEL_PACKED : BN_MODEL_FLOAT);
 }
 
 /* Room for the largest float tensor; *values is freed by the caller. */
@@ -87,23 +86,40 @@ static bn_status unexpected(const char *path, const char *name)
 
 /* ---- checkpoints ---- */
 
-static bn_status read_params(bn_loaded *loaded, bn_checkpoint *file)
+static bn_checkpoint_param wanted_param(const bn_param *param, float *values)
+{
+    bn_checkpoint_param wanted = {.name = param->name, .ndim = param->value.ndim, .value = values};
+    memcpy(wanted.shape, param->value.shape, sizeof wanted.shape);
+    return wanted;
+}
+
+/* The file holds the model's parameters and no others. Comes before the model
+ * gets memory: what a config asks for must not exceed what the file holds. */
+static bn_status check_params(const bn_loaded *loaded, const bn_checkpoint *file)
 {
     const bn_param_set *set = &loaded->model->params;
-    bn_status status = BN_OK;
-    float *values = NULL;
     for (int i = 0; i < bn_checkpoint_count(file); i++) {
         bn_checkpoint_param found;
         bn_checkpoint_describe(file, i, &found);
         if (!bn_param_set_find(set, found.name))
             return unexpected(loaded->path, found.name);
     }
+    for (int i = 0; i < set->count; i++) {
+        const bn_checkpoint_param wanted = wanted_param(set->items[i], NULL);
+        BN_TRY(bn_checkpoint_expect(file, &wanted));
+    }
+    return BN_OK;
+}
+
+static bn_status read_params(bn_loaded *loaded, bn_checkpoint *file)
+{
+    const bn_param_set *set = &loaded->model->params;
+    bn_status status = BN_OK;
+    float *values = NULL;
     BN_TRY_OUT(alloc_staging(loaded->model, &values));
     for (int i = 0; i < set->count; i++) {
         const bn_param *param = set->items[i];
-        bn_checkpoint_param wanted = {
-            .name = param->name, .ndim = param->value.ndim, .value = values};
-        memcpy(wanted.shape, param->value.shape, sizeof wanted.shape);
+        const bn_checkpoint_param wanted = wanted_param(param, values);
         BN_TRY_OUT(bn_checkpoint_load_one(file, &wanted));
         BN_TRY_OUT(bn_backend_put_f32(loaded->model->backend, &param->value, values,
                                       bn_tensor_numel(&param->value)));
@@ -122,6 +138,8 @@ static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend)
     loaded->step = state->step;
     BN_TRY_OUT(open_head(loaded, state->config_json, state->tokenizer));
     BN_TRY_OUT(make_model(loaded, backend));
+    BN_TRY_OUT(check_params(loaded, file));
+    BN_TRY_OUT(bn_model_alloc(loaded->model, false));
     BN_TRY_OUT(read_params(loaded, file));
 out:
     bn_checkpoint_close(file);
@@ -197,24 +215,45 @@ static const bn_linear_layer *ternary_layer(const bn_model *model, const char *n
     return NULL;
 }
 
+static bn_status expect_ternary(const bn_packed *file, const bn_linear_layer *layer,
+                                const bn_packed_entry **entry)
+{
+    char name[BN_PARAM_NAME_MAX + 8];
+    snprintf(name, sizeof name, "%s.weight", layer->name);
+    return bn_packed_expect(file, name, 2, (const int64_t[]){layer->out, layer->in}, entry);
+}
+
+/* As check_params(). */
+static bn_status check_packed(const bn_loaded *loaded, const bn_packed *file)
+{
+    const bn_model *model = loaded->model;
+    const bn_packed_entry *entry;
+    for (int i = 0; i < bn_packed_count(file); i++) {
+        const char *name = bn_packed_at(file, i)->name;
+        if (!ternary_layer(model, name) && !bn_param_set_find(&model->params, name))
+            return unexpected(loaded->path, name);
+    }
+    for (int i = 0; i < model->n_linears; i++)
+        if (model->linears[i]->quant.ternary_weights)
+            BN_TRY(expect_ternary(file, model->linears[i], &entry));
+    for (int i = 0; i < model->params.count; i++) {
+        const bn_param *p = model->params.items[i];
+        BN_TRY(bn_packed_expect(file, p->name, p->value.ndim, p->value.shape, &entry));
+    }
+    return BN_OK;
+}
+
 static bn_status read_packed(bn_loaded *loaded, bn_packed *file)
 {
     const bn_model *model = loaded->model;
     const bn_packed_entry *entry;
     bn_status status = BN_OK;
     float *values = NULL;
-    for (int i = 0; i < bn_packed_count(file); i++) {
-        const char *name = bn_packed_at(file, i)->name;
-        if (!ternary_layer(model, name) && !bn_param_set_find(&model->params, name))
-            return unexpected(loaded->path, name);
-    }
     for (int i = 0; i < model->n_linears; i++) {
         const bn_linear_layer *layer = model->linears[i];
         if (!layer->quant.ternary_weights)
             continue;
-        char name[BN_PARAM_NAME_MAX + 8];
-        snprintf(name, sizeof name, "%s.weight", layer->name);
-        BN_TRY(bn_packed_expect(file, name, 2, (const int64_t[]){layer->out, layer->in}, &entry));
+        BN_TRY(expect_ternary(file, layer, &entry));
         BN_TRY(read_ternary(loaded, file, layer, entry));
     }
     BN_TRY_OUT(alloc_staging(model, &values));
@@ -235,6 +274,8 @@ static bn_status open_packed(bn_loaded *loaded, bn_backend *backend)
     const bn_packed_info *info = bn_packed_get_info(file);
     BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer));
     BN_TRY_OUT(make_model(loaded, backend));
+    BN_TRY_OUT(check_packed(loaded, file));
+    BN_TRY_OUT(bn_model_alloc(loaded->model, false));
     BN_TRY_OUT(read_packed(loaded, file));
 out:
     bn_packed_close(file);

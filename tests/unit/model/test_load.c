@@ -237,6 +237,12 @@ static void test_checkpoint_head(void **state)
     /* another model's config: its tensors are not there */
     fixture_save_params(&f, "bad.h5", params, count, "{\"model\": {\"hidden_size\": 64}}", "byte");
     check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "");
+    /* petabytes of them: found before any memory is asked for */
+    fixture_save_params(&f, "bad.h5", params, count,
+                        "{\"model\": {\"hidden_size\": 1048576, \"intermediate_size\": 1048576, "
+                        "\"num_hidden_layers\": 100}}",
+                        "byte");
+    check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "1048576");
     fixture_params_free(params, count);
     fixture_close(&f);
 }
