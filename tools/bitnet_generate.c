@@ -150,6 +150,8 @@ static bn_status stream_add(stream *out, const void *data, size_t size)
 {
     if (!out->stop)
         return write_bytes(data, size);
+    if (size == 0) /* a special token stands for no text */
+        return BN_OK;
     bn_text_add_bytes(&out->held, data, size);
     if (out->held.failed)
         return bn_error_nomem("output", size);

@@ -180,9 +180,10 @@ static bn_status make_shell(const bn_file_info *info, bn_backend *backend, bn_mo
     bn_tokenizer *tokenizer = NULL;
     bn_status status = BN_OK;
     BN_TRY_OUT(bn_model_config_parse(info->path, info->config_json, &config));
-    BN_TRY_OUT(bn_tokenizer_new(info->tokenizer, &tokenizer));
-    BN_TRY_OUT(bn_model_create(&config, bn_tokenizer_vocab_size(tokenizer), backend, BN_MODEL_FLOAT,
-                               model));
+    BN_TRY_OUT(bn_error_in(bn_tokenizer_new(info->tokenizer, &tokenizer), info->path));
+    BN_TRY_OUT(bn_error_in(bn_model_create(&config, bn_tokenizer_vocab_size(tokenizer), backend,
+                                           BN_MODEL_FLOAT, model),
+                           info->path));
 out:
     bn_tokenizer_free(tokenizer);
     bn_config_clear(&config);

@@ -2,9 +2,11 @@
  *
  * A session records two no-gradient tapes (one token, and a chunk of
  * BN_PREFILL_ROWS tokens) over packed weights and runs them at growing
- * positions. Every kernel works row by row with exact integer products, so the
- * logits do not depend on how the tokens were cut into calls, and a BitLinear
- * gives the bits it gave in training. Not thread-safe.
+ * positions. A BitLinear gives the bits it gave in training. Where all layers
+ * are BitLinear with int8 activations (the head apart, which only ever sees one
+ * row), every kernel works row by row, so the logits do not depend on how the
+ * tokens were cut into calls; a float product of one row may round otherwise
+ * than one of many. Not thread-safe.
  */
 #ifndef BN_MODEL_SESSION_H
 #define BN_MODEL_SESSION_H
