@@ -280,7 +280,8 @@ kernel WG1 void bn_attention_backward(BN_BUFFER(q), BN_BUFFER(k), BN_BUFFER(v), 
     const int heads = H / KV;
     for (int task = get_group_id(0); task < B * KV; task += get_num_groups(0)) {
         const int b = task / KV, kv = task % KV;
-        const long wide = b * (long)T * ld_q + kv * heads * hd, narrow = b * (long)T * ld_k + kv * hd;
+        const long wide = b * (long)T * ld_q + kv * heads * hd;
+        const long narrow = b * (long)T * ld_k + kv * hd;
         const global float *qp = (const global float *)(q_base + q_offset) + wide;
         const global float *op = (const global float *)(out_base + out_offset) + wide;
         const global float *dyp = (const global float *)(dout_base + dout_offset) + wide;

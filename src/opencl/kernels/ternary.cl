@@ -548,8 +548,8 @@ bn_ternary_few_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             for (int g = 0; g < n; g++)
-                t = fma((float)acc[line][g], scale[one_scale ? 0 : (long)min(o, O - 1) * groups + g0 + g],
-                        t);
+                t = fma((float)acc[line][g],
+                        scale[one_scale ? 0 : (long)min(o, O - 1) * groups + g0 + g], t);
         }
         if (lane == 0 && o < O) {
             const float v = t * step[one_step ? 0 : r];
