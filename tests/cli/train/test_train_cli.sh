@@ -116,7 +116,7 @@ expect 78 'ok.json' 'model.kind' 'mlp'
 
 # ---- devices: 69; data: 66 and 65 ----
 run ok.json --device opencl
-expect 69 'opencl'
+expect 69 'OpenCL'
 run ok.json --set data.train=nothing.txt
 expect 66 'nothing.txt'
 echo hi >short.txt
