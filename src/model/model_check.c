@@ -154,7 +154,7 @@ static bn_status compare_param(check_state *s, const bn_param *p, int64_t per_te
     }
     for (int64_t k = 0; k < count; k++) {
         const int64_t i = count == n ? k : (int64_t)bn_rng_below(rng, (uint64_t)n);
-        double error = INFINITY;
+        double error = (double)INFINITY;
         /* The second derivative of relu2 jumps: where a stencil straddles that,
          * a finer one does not. A wrong gradient is wrong at every step. */
         for (double step = 1e-4; step >= 0.9e-6 && !(error <= 1e-6); step /= 10) {
