@@ -269,6 +269,11 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bool *dat
     BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
     BN_TRY_OUT(check_tokenizer(t, state));
     BN_TRY_OUT(restore_arrays(t, checkpoint));
+    if (state->step == 0) { /* an import, say: nothing but the weights is there to go on from */
+        *data_restarted = true;
+        status = bn_telemetry_measure(&t->telemetry);
+        goto out;
+    }
     BN_TRY_OUT(restore_progress(t, checkpoint));
     BN_TRY_OUT(restore_telemetry(t, checkpoint));
     BN_TRY_OUT(restore_data(t, state, &saved, data_restarted));
