@@ -12,9 +12,7 @@ difference flips. How many positions that must cost shows a comparison of
 transformers with itself, its two linear classes on the same packed weights,
 and a count of the codes that differ between its float32 and float64 runs.
 
-Exit 1 if the functions differ: the median over positions of the largest
-difference above 1e-5, the loss apart by more than 1e-4, or, without quantized
-activations, any of the two bounds missed.
+Exit 1 if any model misses one of the two bounds.
 """
 import json
 import os
@@ -30,9 +28,8 @@ from transformers import AutoModelForCausalLM, BitNetConfig, BitNetForCausalLM
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations import bitnet
 
-ROWS, TIME = 128, 32
-SHARE, LOSS = 0.95, 1e-5       # reported
-MEDIAN, NEAR_LOSS = 1e-5, 1e-4  # of the same function
+ROWS, TIME = 32, 128
+SHARE, LOSS = 0.95, 1e-5
 
 torch.set_num_threads(2)
 torch._dynamo.config.disable = True  # compiled helpers: slow to start, the same function
@@ -86,12 +83,12 @@ class Bench:
         log_p = torch.log_softmax(torch.from_numpy(logits).double(), -1).numpy()
         return -np.take_along_axis(log_p, self.labels[..., None], -1).mean()
 
-    def compare(self, what, ours, theirs, exact=False):
+    def compare(self, what, ours, theirs):
         worst = np.abs(ours.astype(np.float64) - theirs).max(-1)
         share, median = (worst <= 1e-4).mean(), float(np.median(worst))
         delta = abs(self.loss(ours) - self.loss(theirs))
         bounds = bool(share >= SHARE), bool(delta <= LOSS)
-        same = all(bounds) if exact else median <= MEDIAN and delta <= NEAR_LOSS
+        same = all(bounds)
         self.failed |= not same
         self.results.append((what, share, median, worst.max(), delta, bounds, same))
         print("%-48s %6.2f %% within 1e-4, median %.1e, largest %.1e, loss %.1e%s"
@@ -138,7 +135,7 @@ def check_exports(b):
                 "float activations": ["quantization.activation_bits=none"]}
     for scheme, keys in settings.items():
         quantized = not scheme.startswith("float")
-        for steps, kind in ((1, "random"), (100, "trained")):
+        for steps, kind in ((1, "random"), (150, "trained")):
             folder = b.train(f"{scheme} {kind}".replace(" ", "-").replace(",", ""), steps, *keys)
             ours = b.our_logits(folder)
             forms = ["float32"]
