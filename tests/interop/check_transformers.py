@@ -143,7 +143,7 @@ def check_exports(b):
                 forms += ["packed", "shadow"]
             for form in forms:
                 theirs = b.their_logits(b.export(folder, form))
-                b.compare(f"export {scheme}, {kind}, {form}", ours, theirs, not quantized)
+                b.compare(f"export {scheme}, {kind}, {form}", ours, theirs)
                 if form == "packed":
                     b.compare(f"transformers with itself, {scheme}, {kind}", theirs,
                               b.their_logits(dividing(b)))
@@ -219,8 +219,7 @@ def check_imports(b):
                 folder, dtype=torch.float32).eval())
             out, report = b.imported(folder)
             assert report["kind"] == ("checkpoint" if divide is None else "packed"), report
-            b.compare(f"import {what}{', tied' if tied else ''}", b.our_logits(out), theirs,
-                      what == "float")
+            b.compare(f"import {what}{', tied' if tied else ''}", b.our_logits(out), theirs)
 
 
 def check_sharded(b):
@@ -232,7 +231,7 @@ def check_sharded(b):
     assert os.path.exists(os.path.join(folder, "model.safetensors.index.json"))
     theirs = b.their_logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval())
     out, _ = b.imported(folder)
-    b.compare("import float, bfloat16, sharded", b.our_logits(out), theirs, True)
+    b.compare("import float, bfloat16, sharded", b.our_logits(out), theirs)
 
 
 def check_llama(b):
