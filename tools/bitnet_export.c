@@ -70,11 +70,6 @@ static bn_status choose(const char *option, const char *word, const bn_encoding 
     return status;
 }
 
-static bool is_folder(const struct args *args)
-{
-    return strcmp(args->format, "safetensors") == 0;
-}
-
 static bn_status choose_form(const char *word, bn_hf_form *out)
 {
     for (int i = 0; i < BN_HF_FORMS; i++)
@@ -83,24 +78,6 @@ static bn_status choose_form(const char *word, bn_hf_form *out)
             return BN_OK;
         }
     return bn_error(BN_USAGE, "--hf-weights %s: expected packed, bf16, float32 or shadow", word);
-}
-
-static bn_status check_args(const struct args *args, bn_export_format *format)
-{
-    static const bn_encoding ternary[] = {BN_ENC_BASE3X5, BN_ENC_TERNARY2};
-    static const bn_encoding floats[] = {BN_ENC_FLOAT32, BN_ENC_FLOAT16, BN_ENC_BFLOAT16};
-    if (!args->output || !*args->output)
-        return bn_error(BN_USAGE, "-o FILE is missing");
-    if (strcmp(args->format, "hdf5") != 0 && strcmp(args->format, "safetensors") != 0)
-        return bn_error(BN_USAGE, "--format %s: expected hdf5 or safetensors", args->format);
-    if (args->verify && args->no_verify)
-        return bn_error(BN_USAGE, "--verify and --no-verify exclude each other");
-    BN_TRY(choose("encoding", args->encoding, ternary, 2, &format->ternary));
-    BN_TRY(choose("float-dtype", args->float_dtype, floats, 3, &format->floats));
-    format->deflate = args->compress ? 6 : 0;
-    if (!is_folder(args) && bn_fs_is_dir(args->output))
-        return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
-    return BN_OK;
 }
 
 /* The output would replace the file that is being read. */
@@ -161,15 +138,61 @@ static bn_status export_folder(const struct args *args, const bn_export_format *
     return status;
 }
 
+typedef struct export_format {
+    const char *name;
+    bool is_folder; /* of several files */
+    bn_status (*run)(const struct args *args, const bn_export_format *format, bn_loaded *source);
+} export_format;
+
+static const export_format formats[] = {{"hdf5", false, export_file},
+                                        {"safetensors", true, export_folder}};
+enum { FORMATS = sizeof formats / sizeof *formats };
+
+static bn_status find_format(const char *name, const export_format **out)
+{
+    bn_text known = {0};
+    char *list = NULL;
+    for (int i = 0; i < FORMATS; i++) {
+        if (strcmp(name, formats[i].name) == 0) {
+            bn_text_clear(&known);
+            *out = &formats[i];
+            return BN_OK;
+        }
+        bn_text_addf(&known, "%s%s", i ? ", " : "", formats[i].name);
+    }
+    BN_TRY(bn_text_take(&known, &list));
+    bn_status status = bn_error(BN_USAGE, "--format %s: expected one of %s", name, list);
+    free(list);
+    return status;
+}
+
+static bn_status check_args(const struct args *args, bn_export_format *format,
+                            const export_format **target)
+{
+    static const bn_encoding ternary[] = {BN_ENC_BASE3X5, BN_ENC_TERNARY2};
+    static const bn_encoding floats[] = {BN_ENC_FLOAT32, BN_ENC_FLOAT16, BN_ENC_BFLOAT16};
+    if (!args->output || !*args->output)
+        return bn_error(BN_USAGE, "-o FILE is missing");
+    BN_TRY(find_format(args->format, target));
+    if (args->verify && args->no_verify)
+        return bn_error(BN_USAGE, "--verify and --no-verify exclude each other");
+    BN_TRY(choose("encoding", args->encoding, ternary, 2, &format->ternary));
+    BN_TRY(choose("float-dtype", args->float_dtype, floats, 3, &format->floats));
+    format->deflate = args->compress ? 6 : 0;
+    if (!(*target)->is_folder && bn_fs_is_dir(args->output))
+        return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
+    return BN_OK;
+}
+
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
     bn_tool_model model = {0};
     bn_export_format format;
-    BN_TRY(check_args(args, &format));
+    const export_format *target = NULL;
+    BN_TRY(check_args(args, &format, &target));
     BN_TRY(bn_tool_open(args->model, &args->where, false, &model));
-    bn_status status = is_folder(args) ? export_folder(args, &format, &model.loaded)
-                                       : export_file(args, &format, &model.loaded);
+    bn_status status = target->run(args, &format, &model.loaded);
     bn_tool_close(&model);
     return status;
 }
