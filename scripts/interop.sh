@@ -6,13 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/setup.sh
 
 venv=build/interop-venv
-if [ ! -e "$venv/complete" ]; then
-    step "Python environment ($venv)"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet numpy torch transformers accelerate safetensors
-    touch "$venv/complete"
-fi
+step "Python environment ($venv)"
+scripts/interop_venv.sh numpy torch transformers accelerate safetensors
 step "transformers against bitnet-export and bitnet-import"
 "$venv/bin/python" -B tests/interop/check_transformers.py build/bin build/interop \
     data/kjv.txt "$@"
