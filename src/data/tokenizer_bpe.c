@@ -226,6 +226,7 @@ static bn_status encode_valid(encoder *e, size_t length, bool *stopped)
             break;
         BN_TRY(encode_stages(e, 1, e->text + base + start, end - start));
         e->at = base + end;
+        e->fresh = false;
     } while (end < length);
     return BN_OK;
 }
@@ -249,6 +250,7 @@ static bn_status encode_bytes(encoder *e, size_t end, bool *stopped)
         if (!*stopped) {
             BN_TRY(encode_word(e->t, e->s, e->text + e->at, bad, e->out));
             e->at += bad;
+            e->fresh = false;
         }
     }
     return BN_OK;

@@ -69,6 +69,30 @@ static void encodes(void **state)
     bn_tokenizer_free(t);
 }
 
+/* Only the start of a text and an added token leave a fresh place behind them:
+ * were it otherwise, parts encoded side by side would all be encoded again. */
+static void parts_join(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool fresh;
+    } cases[] = {{"ab ab", false}, {"\xff", false}, {"ab<x>", true}, {"<x>a", false}};
+    bn_tokenizer *t = make(&(parts){0});
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t bytes = strlen(cases[i].text);
+        const bn_text_part part = {
+            .text = cases[i].text, .bytes = bytes, .to = bytes, .fresh = true};
+        bn_text_part rest;
+        bn_ids ids = {0};
+        assert_ok(bn_tokenizer_encode_part(t, &part, &ids, &rest));
+        assert_int_equal(rest.from, bytes);
+        assert_int_equal(rest.fresh, cases[i].fresh);
+        bn_ids_clear(&ids);
+    }
+    bn_tokenizer_free(t);
+}
+
 static void hash_follows_the_mapping(void **state)
 {
     (void)state;
@@ -233,7 +257,7 @@ int main(void)
         cmocka_unit_test(encodes),    cmocka_unit_test(hash_follows_the_mapping),
         cmocka_unit_test(refuses),    cmocka_unit_test(truncated),
         cmocka_unit_test(regex_bomb), cmocka_unit_test(empty_matches),
-        cmocka_unit_test(utf8),
+        cmocka_unit_test(utf8),       cmocka_unit_test(parts_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
