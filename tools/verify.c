@@ -216,7 +216,9 @@ bn_status bn_verify_contents(const char *path, const bn_packed_info *info, const
 
 typedef struct probe_run {
     bn_probe *probe;
-    float *values; /* room for the largest product */
+    float *values;     /* room for the largest product */
+    bn_tape_hook hook; /* the caller's, or NULL */
+    void *arg;
     bn_status status;
 } probe_run;
 
@@ -229,6 +231,8 @@ static void hash_product(void *arg, const bn_tape *tape, int node, bool backward
 {
     probe_run *run = arg;
     bn_sha256 sha;
+    if (run->hook)
+        run->hook(run->arg, tape, node, backward);
     if (backward || run->status != BN_OK || !is_product(tape, node))
         return;
     const bn_tensor *y = bn_tape_tensor(tape, bn_tape_node_at(tape, node)->out[0]);
@@ -262,11 +266,17 @@ static bn_status probe_alloc(const bn_tape *tape, bn_value logits, probe_run *ru
 
 bn_status bn_probe_run(const bn_model *model, const int32_t *ids, int64_t time, bn_probe *out)
 {
+    return bn_probe_watch(model, ids, time, NULL, NULL, out);
+}
+
+bn_status bn_probe_watch(const bn_model *model, const int32_t *ids, int64_t time, bn_tape_hook hook,
+                         void *arg, bn_probe *out)
+{
     bn_backend *be = model->backend;
     bn_status status = BN_OK;
     bn_buffer tokens = {0}, arena = {0};
     bn_tape *tape = NULL;
-    probe_run run = {.probe = out};
+    probe_run run = {.probe = out, .hook = hook, .arg = arg};
     const bn_run at = {0};
     bn_tensor shape = bn_tensor_2d(BN_I32, 1, time);
     *out = (bn_probe){0};

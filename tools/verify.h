@@ -29,6 +29,10 @@ typedef struct bn_probe {
  * initialised; on failure it is cleared. */
 bn_status bn_probe_run(const bn_model *model, const int32_t *ids, int64_t time,
                        bn_probe *out) BN_MUST_CHECK;
+
+/* The same, with `hook` called after each kernel. */
+bn_status bn_probe_watch(const bn_model *model, const int32_t *ids, int64_t time, bn_tape_hook hook,
+                         void *arg, bn_probe *out) BN_MUST_CHECK;
 void bn_probe_clear(bn_probe *probe); /* {0} is fine */
 
 /* Largest |a-b| of the logits, over their largest magnitude if `relative`. */
