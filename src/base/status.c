@@ -7,6 +7,17 @@ enum { TEXT_SIZE = 1024 };
 
 static _Thread_local char error_text[TEXT_SIZE];
 
+/* Names and values in messages come from files, logs from drivers: what would
+ * break the line is a blank, what could steer a terminal a '?'. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if (*text == '\n' || *text == '\r' || *text == '\t')
+            *text = ' ';
+        else if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 bn_status bn_error(bn_status status, const char *fmt, ...)
 {
     char text[TEXT_SIZE]; /* an argument may be the old text itself */
@@ -14,6 +25,7 @@ bn_status bn_error(bn_status status, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    make_printable(text);
     memcpy(error_text, text, sizeof text);
     return status;
 }

@@ -3,7 +3,8 @@
  * Every fallible function returns a bn_status. The function that detects a
  * problem writes one line of text with the values in it through bn_error() and
  * returns its status; everyone above only passes the status on (BN_TRY). The
- * text is thread-local and stays until the next bn_error() of that thread.
+ * text is thread-local and stays until the next bn_error() of that thread;
+ * line breaks in it become blanks and control characters '?'.
  * Nothing below a main prints, exits or aborts.
  *
  * The enumerators are the exit codes of the programs (docs: README, "Exit

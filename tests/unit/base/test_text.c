@@ -136,6 +136,9 @@ static void test_error_record(void **state)
     assert_string_equal(bn_error_text(), "file: disk 7");
     assert_int_equal(bn_error_in(BN_OK, "file"), BN_OK);
     assert_string_equal(bn_error_text(), "file: disk 7");
+    /* One line, and nothing that steers a terminal, whatever a file says. */
+    assert_int_equal(bn_error(BN_BAD_DATA, "a\tb\r\nc\x1b[2J\x7f \xc3\xa9"), BN_BAD_DATA);
+    assert_string_equal(bn_error_text(), "a b  c?[2J? \xc3\xa9");
     bn_error_clear();
     assert_string_equal(bn_error_text(), "");
 }
