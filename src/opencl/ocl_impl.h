@@ -200,6 +200,17 @@ const char *bn_ocl_kernel_name(bn_ocl_kernel_id id);
 void bn_ocl_programs_save(bn_ocl *ocl);
 void bn_ocl_programs_free(bn_ocl *ocl);
 
+/* ---- files of the cache (ocl_cache.c) ------------------------------------------- */
+
+/* Path of a file that depends on the device, its driver and n texts; NULL with
+ * the error set when out of memory. ocl->cache_dir must not be NULL. */
+char *bn_ocl_cache_path(const bn_ocl *ocl, const char *const texts[], int n, const char *suffix);
+/* The file's content, malloc'd, with a NUL behind it; NULL if there is none, or
+ * (counted in cache_errors, without an error text) none to be trusted. */
+char *bn_ocl_cache_read(bn_ocl *ocl, const char *path, size_t *bytes);
+bn_status bn_ocl_cache_write(bn_ocl *ocl, const char *path, const void *content,
+                             size_t bytes) BN_MUST_CHECK;
+
 /* ---- memory and devices --------------------------------------------------------- */
 void bn_ocl_memory_functions(bn_backend *backend);
 bn_status bn_ocl_memory_init(bn_ocl *ocl) BN_MUST_CHECK;

@@ -1,10 +1,5 @@
-/* Programs: built when first needed, from the cache on disk where it has them.
- *
- * A cache file is a header, then the device's binary. Its name is the SHA-256
- * of everything the binary depends on (sources, options, device, driver), so a
- * file is right or absent; the header catches what is torn or damaged. Any
- * doubt means a build from source. The cache is a convenience: no failure to
- * write or read it ends a run.
+/* Programs: built when first needed, from the cache on disk where it has them
+ * (ocl_cache.c). Any doubt about a file means a build from source.
  *
  * A binary is written after the first wait for results, not after the build:
  * PoCL compiles a kernel when it is launched first, and its binary then holds
@@ -16,10 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include "base/fs.h"
-#include "base/sha256.h"
 
 typedef struct program_row {
     const char *source, *options;
@@ -80,105 +71,59 @@ static char *options_of(const bn_ocl *ocl, bn_ocl_program_id id)
                      ocl->cpu_shape ? BN_OCL_FLAT_CPU : BN_OCL_FLAT_GPU, programs[id].options);
 }
 
-static void hash_text(bn_sha256 *sha, const char *text)
-{
-    bn_sha256_add(sha, text, strlen(text) + 1);
-}
-
 /* Path of the program's file; NULL with the error set when out of memory. */
 static char *cache_path(const bn_ocl *ocl, bn_ocl_program_id id, const char *options)
 {
-    const bn_opencl_device *d = &ocl->device;
-    uint8_t digest[BN_SHA256_BYTES];
-    char name[BN_SHA256_TEXT + 8];
-    bn_sha256 sha;
-    bn_sha256_init(&sha);
-    hash_text(&sha, source_text("prelude"));
-    hash_text(&sha, source_text(programs[id].source));
-    hash_text(&sha, options);
-    hash_text(&sha, d->name);
-    hash_text(&sha, d->platform);
-    hash_text(&sha, d->version);
-    hash_text(&sha, d->driver);
-    bn_sha256_end(&sha, digest);
-    bn_sha256_text(digest, name);
-    strcat(name, ".bin");
-    return bn_path_join(ocl->cache_dir, name);
+    const char *const texts[] = {source_text("prelude"), source_text(programs[id].source), options};
+    return bn_ocl_cache_path(ocl, texts, 3, ".bin");
 }
 
-/* ---- the cache file -------------------------------------------------------------- */
+/* ---- the cache file: this, then the binary ---------------------------------------- */
 
-static const char magic[8] = {'b', 'n', 'o', 'c', 'l', '0', '0', '1'};
-enum { MAX_BINARY = 256 << 20 };
-
-typedef struct cache_header {
-    char magic[8];
-    uint64_t size;    /* of the binary */
+typedef struct binary_header {
     uint64_t kernels; /* launched before it was saved */
-    uint8_t digest[BN_SHA256_BYTES];
-} cache_header;
-
-static void digest_of(const cache_header *h, const void *binary, uint8_t digest[BN_SHA256_BYTES])
-{
-    bn_sha256 sha;
-    bn_sha256_init(&sha);
-    bn_sha256_add(&sha, &h->size, sizeof h->size);
-    bn_sha256_add(&sha, &h->kernels, sizeof h->kernels);
-    bn_sha256_add(&sha, binary, h->size);
-    bn_sha256_end(&sha, digest);
-}
+} binary_header;
 
 /* The program from `path`, built; NULL if the file is absent or not to be
  * trusted. */
 static cl_program load(bn_ocl *ocl, const char *path, const char *options, uint64_t *launched)
 {
     cl_program program = NULL;
-    cache_header h;
-    uint8_t digest[BN_SHA256_BYTES];
-    char *data = NULL;
+    binary_header h;
     size_t size;
     cl_int error = CL_INVALID_BINARY, one = CL_INVALID_BINARY;
-    if (!bn_fs_exists(path))
+    char *data = bn_ocl_cache_read(ocl, path, &size);
+    if (!data)
         return NULL;
-    if (bn_fs_read(path, MAX_BINARY, &data, &size) != BN_OK)
-        goto out;
-    if (size < sizeof h)
-        goto out;
-    memcpy(&h, data, sizeof h);
-    if (memcmp(h.magic, magic, sizeof magic) != 0 || h.size != size - sizeof h)
-        goto out;
-    const unsigned char *binary = (const unsigned char *)data + sizeof h;
-    const size_t length = h.size;
-    digest_of(&h, binary, digest);
-    if (memcmp(digest, h.digest, sizeof digest) != 0)
-        goto out;
-    if (!bn_ocl_call_fails(ocl))
+    if (size > sizeof h && !bn_ocl_call_fails(ocl)) {
+        const unsigned char *binary = (const unsigned char *)data + sizeof h;
+        const size_t length = size - sizeof h;
+        memcpy(&h, data, sizeof h);
         program =
             clCreateProgramWithBinary(ocl->context, 1, &ocl->id, &length, &binary, &one, &error);
+    }
     if (error == CL_SUCCESS)
         error = clBuildProgram(program, 1, &ocl->id, options, NULL, NULL);
     if (error == CL_SUCCESS)
         *launched = h.kernels;
-out:
     free(data);
     if (error != CL_SUCCESS) {
         if (program)
             clReleaseProgram(program);
         program = NULL;
         ocl->stats.cache_errors++;
-        bn_error_clear();
     }
     return program;
 }
 
-/* The binary behind a header, malloc'd; NULL if the driver gives none. */
+/* Header and binary, malloc'd; NULL if the driver gives none. */
 static char *binary_of(cl_program program, uint64_t launched, size_t *bytes)
 {
     size_t size = 0;
-    cache_header h = {.kernels = launched};
+    const binary_header h = {.kernels = launched};
     if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) !=
             CL_SUCCESS ||
-        size == 0 || size > MAX_BINARY)
+        size == 0)
         return NULL;
     char *data = malloc(sizeof h + size);
     if (!data)
@@ -189,36 +134,9 @@ static char *binary_of(cl_program program, uint64_t launched, size_t *bytes)
         free(data);
         return NULL;
     }
-    memcpy(h.magic, magic, sizeof magic);
-    h.size = size;
-    digest_of(&h, binary, h.digest);
     memcpy(data, &h, sizeof h);
     *bytes = sizeof h + size;
     return data;
-}
-
-/* A name of this process for the temporary file, then rename: another process
- * may be writing the same program. */
-static bool store(const char *dir, const char *path, const char *data, size_t bytes)
-{
-    char *temp = bn_format("%s.%ld", path, (long)getpid());
-    bn_file *file = NULL;
-    bn_status status = temp ? bn_fs_mkdirs(dir) : BN_FAIL;
-    if (status == BN_OK)
-        status = bn_file_create(temp, &file);
-    if (status == BN_OK) {
-        status = bn_file_write(file, data, bytes);
-        bn_status closed = bn_file_close(file);
-        status = status == BN_OK ? closed : status;
-        if (status == BN_OK)
-            status = bn_fs_commit(temp, path);
-        else if (bn_fs_remove(temp) != BN_OK)
-            status = BN_IO;
-    }
-    if (status != BN_OK)
-        bn_error_clear();
-    free(temp);
-    return status == BN_OK;
 }
 
 static void save(bn_ocl *ocl, bn_ocl_program_id id)
@@ -228,10 +146,9 @@ static void save(bn_ocl *ocl, bn_ocl_program_id id)
     char *options = options_of(ocl, id), *path = NULL, *data = NULL;
     if (options && (path = cache_path(ocl, id, options)) &&
         (data = binary_of(p->handle, p->launched | p->saved, &bytes)) &&
-        store(ocl->cache_dir, path, data, bytes)) {
+        bn_ocl_cache_write(ocl, path, data, bytes) == BN_OK) {
         p->saved |= p->launched;
     } else {
-        ocl->stats.cache_errors++;
         p->saved = UINT64_MAX; /* do not try again */
         bn_error_clear();
     }
