@@ -13,12 +13,13 @@
 #include "train/run.h"
 #include "train/selftest.h"
 #include "train/size_text.h"
+#include "train/tune.h"
 
 typedef struct arguments {
     const char *config, *resume, *device, *output_dir;
     bn_strings set;
     int64_t threads, seed, max_steps, stop_after;
-    bool list_devices, dry_run, overfit_batch, check_grad, selftest, quiet, overwrite;
+    bool list_devices, dry_run, overfit_batch, check_grad, selftest, tune, quiet, overwrite;
     bool config_reference, config_schema;
 } arguments;
 
@@ -47,6 +48,8 @@ static const bn_option option_table[] = {
     {"check-grad", 0, NULL, BN_OPT_FLAG, AT(check_grad),
      "compare the gradient of a shrunken copy of the model with differences, in double"},
     {"selftest", 0, NULL, BN_OPT_FLAG, AT(selftest), "compare this machine's kernels and exit"},
+    {"tune", 0, NULL, BN_OPT_FLAG, AT(tune),
+     "time the device's kernels on this configuration, keep the fastest settings and exit"},
     {"quiet", 'q', NULL, BN_OPT_FLAG, AT(quiet), "no progress on stderr"},
     {"config-reference", 0, NULL, BN_OPT_FLAG, AT(config_reference),
      "print the reference of all configuration keys (Markdown) and exit"},
@@ -159,10 +162,6 @@ static bn_status load_config(const arguments *args, const bn_options *options, b
     bn_status status = apply_arguments(out, args, options);
     if (status == BN_OK)
         status = bn_config_check(out, args->config);
-    if (status == BN_OK && out->model.kind != BN_KIND_TRANSFORMER)
-        status = bn_error(BN_BAD_CONFIG,
-                          "%s: model.kind is \"%s\": only \"transformer\" can be trained on text",
-                          args->config, bn_config_word("model.kind", out->model.kind));
     if (status != BN_OK)
         bn_config_clear(out);
     return status;
@@ -251,6 +250,16 @@ static bn_status selftest(bn_backend *backend)
     return status;
 }
 
+static bn_status tune(const bn_config *config, bn_backend *backend)
+{
+    bn_text lines = {0};
+    char *text;
+    bn_status status = bn_tune(config, backend, &lines);
+    bn_status taken = bn_text_take(&lines, &text);
+    taken = print_text(taken, text);
+    return status != BN_OK ? status : taken;
+}
+
 static bn_status train(const bn_config *config, bn_backend *backend, const arguments *args,
                        const char *device)
 {
@@ -288,6 +297,8 @@ static bn_status with_device(const bn_config *config, const arguments *args)
         status = selftest(backend);
     else if (args->dry_run)
         status = dry_run(config, backend);
+    else if (args->tune)
+        status = tune(config, backend);
     else
         status = train(config, backend, args, device_text);
     free(device_text);

@@ -100,13 +100,14 @@ static bn_status progress_json(const bn_train_progress *progress, char **out)
 static bn_train_state state_of(const bn_trainer *t, uint64_t metrics_bytes)
 {
     const bn_train_progress *p = &t->progress;
+    const bn_batcher_state place = bn_feed_state(&t->feed);
     return (bn_train_state){
         .step = p->step,
         .tokens_seen = p->tokens_seen,
         .seed = (uint64_t)t->config->training.seed,
-        .data_seed = t->batcher.state.seed,
-        .data_epoch = t->batcher.state.epoch,
-        .data_index = t->batcher.state.index,
+        .data_seed = place.seed,
+        .data_epoch = place.epoch,
+        .data_index = place.index,
         .best_val_loss = p->best_val_loss,
         .best_step = p->best_step,
         .evals_since_best = p->evals_since_best,
@@ -229,7 +230,7 @@ static bn_status restore_data(bn_trainer *t, const bn_train_state *state, const 
         *restarted |= orders_data(diff.items[i].key);
     bn_config_diff_clear(&diff);
     const bn_batcher_state place = {state->data_seed, state->data_epoch, state->data_index};
-    return *restarted ? BN_OK : bn_batcher_restore(&t->batcher, &place);
+    return *restarted ? BN_OK : bn_feed_restore(&t->feed, &place);
 }
 
 static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)

@@ -99,6 +99,8 @@ static void show_record(void *arg, const bn_metrics_record *record)
             (long long)console->max_steps, record->loss);
     if (record->evaluated)
         fprintf(stderr, "  val_loss %.4f  val_ppl %.3f", record->val_loss, record->val_ppl);
+    if (record->evaluated && record->classifier)
+        fprintf(stderr, "  val_accuracy %.4f", record->val_accuracy);
     fprintf(stderr, "  lr %.2e  grad_norm %.3f  %.0f tok/s  %.1f s\n", record->lr,
             record->grad_norm, record->tokens_per_second, record->elapsed_s);
 }

@@ -1,27 +1,33 @@
 #include "train/graphs.h"
 
-static bn_status record(const bn_model *model, const bn_tensor *ids, const bn_tensor *labels,
-                        bool training, bn_tape **out, bn_value *loss)
+static bn_status record(const bn_model *model, const bn_tensor *input, const bn_tensor *labels,
+                        bool training, bn_tape **out, bn_value *loss, bn_value *logits)
 {
+    const bool classifier = bn_model_is_classifier(model);
     BN_TRY(bn_tape_new(model->backend, out));
     bn_tape *tape = *out;
     bn_graph graph = {.tape = tape, .dropout = training ? model->dropout : 0.0};
     if (!training)
         bn_tape_no_grad_push(tape);
-    *loss = bn_model_loss(model, &graph, bn_tape_input(tape, ids), bn_tape_input(tape, labels));
+    *loss = bn_model_score(model, &graph, bn_tape_input(tape, input), bn_tape_input(tape, labels),
+                           logits);
     bn_tape_retain(tape, *loss);
+    if (classifier && !training)
+        bn_tape_retain(tape, *logits);
     if (!training)
         bn_tape_no_grad_pop(tape);
     return bn_tape_plan(tape, training ? *loss : BN_NO_VALUE);
 }
 
-bn_status bn_train_graphs_record(const bn_model *model, const bn_tensor *ids,
+bn_status bn_train_graphs_record(const bn_model *model, const bn_tensor *input,
                                  const bn_tensor *labels, bn_train_graphs *out)
 {
     bn_status status = BN_OK;
+    bn_value ignored;
     *out = (bn_train_graphs){0};
-    BN_TRY_OUT(record(model, ids, labels, true, &out->train, &out->train_loss));
-    BN_TRY_OUT(record(model, ids, labels, false, &out->evaluate, &out->evaluate_loss));
+    BN_TRY_OUT(record(model, input, labels, true, &out->train, &out->train_loss, &ignored));
+    BN_TRY_OUT(record(model, input, labels, false, &out->evaluate, &out->evaluate_loss,
+                      &out->evaluate_logits));
 out:
     if (status != BN_OK)
         bn_train_graphs_clear(out);

@@ -1,6 +1,6 @@
 /* graphs.h - the two graphs of a run: training and evaluation.
  *
- * Both take ids and labels, i32 [batch_size, seq_len], and end in the mean loss
+ * Both take an input (bn_model_input()) and labels and end in the mean loss
  * over labels that count. The training graph has dropout and a backward pass,
  * the evaluation graph neither. They never run at once and share one arena.
  */
@@ -12,12 +12,13 @@
 typedef struct bn_train_graphs {
     bn_tape *train, *evaluate;
     bn_value train_loss, evaluate_loss;
+    bn_value evaluate_logits; /* of an MLP: readable after a run */
 } bn_train_graphs;
 
 /* Records and plans; nothing is allocated on the device. The model needs bound
- * parameters and a RoPE table, but they, `ids` and `labels` may be without
- * memory as long as only sizes are asked for. On failure *out is {0}. */
-bn_status bn_train_graphs_record(const bn_model *model, const bn_tensor *ids,
+ * parameters, but they, `input` and `labels` may be without memory as long as
+ * only sizes are asked for. On failure *out is {0}. */
+bn_status bn_train_graphs_record(const bn_model *model, const bn_tensor *input,
                                  const bn_tensor *labels, bn_train_graphs *out) BN_MUST_CHECK;
 void bn_train_graphs_clear(bn_train_graphs *graphs); /* {0} is fine */
 

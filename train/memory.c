@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "train/feed.h"
 #include "train/optimizer.h"
 #include "train/telemetry.h"
 #include "train/trainer.h"
@@ -33,13 +34,10 @@ static void count_parameters(const bn_model *model, bn_size_report *out)
 static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_memory_report *out)
 {
     bn_train_graphs graphs;
-    const bn_tensor ids =
-        bn_tensor_2d(BN_I32, config->training.batch_size, config->training.seq_len);
-    BN_TRY(bn_tensor_check(&ids, "a batch (training.batch_size x training.seq_len)"));
+    bn_tensor input, labels;
+    BN_TRY(bn_feed_shapes(config, model, &input, &labels));
     bn_param_set_bind(&model->params, NULL, NULL);
-    model->rope =
-        bn_tensor_2d(model->backend->real, model->positions, model->blocks[0].self_attn.head_dim);
-    BN_TRY(bn_train_graphs_record(model, &ids, &ids, &graphs));
+    BN_TRY(bn_train_graphs_record(model, &input, &labels, &graphs));
     const bn_tape_memory tape = bn_tape_memory_of(graphs.train);
     out->arena = bn_train_graphs_arena(&graphs);
     out->saved_codes = tape.saved_codes;
@@ -47,8 +45,9 @@ static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_mem
     out->saved_float = tape.saved_float;
     out->activation_gradients = tape.gradients;
     out->scratch = tape.scratch;
-    out->tables = bn_tensor_bytes(&model->rope) + 2 * bn_align_up(bn_tensor_bytes(&ids), BN_ALIGN) +
-                  BN_ALIGN + bn_telemetry_device_bytes(model);
+    out->tables = bn_tensor_bytes(&model->rope) + bn_align_up(bn_tensor_bytes(&input), BN_ALIGN) +
+                  bn_align_up(bn_tensor_bytes(&labels), BN_ALIGN) + BN_ALIGN +
+                  bn_telemetry_device_bytes(model);
     bn_train_graphs_clear(&graphs);
     return BN_OK;
 }

@@ -88,6 +88,8 @@ bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record)
     bn_json_double(&json, "grad_norm", record->grad_norm);
     bn_json_double(&json, "tokens_per_second", record->tokens_per_second);
     bn_json_double(&json, "elapsed_s", record->elapsed_s);
+    if (record->evaluated && record->classifier)
+        bn_json_double(&json, "val_accuracy", record->val_accuracy);
     if (record->evaluated)
         write_layers(&json, record);
     bn_json_object_end(&json);

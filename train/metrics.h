@@ -7,7 +7,7 @@
  * tokens_per_second their speed without evaluation and saving; val_* are null
  * unless this step was evaluated. A line with an evaluation also has `layers`,
  * one object per ternary layer: name, zero_share, flip_rate, entropy_bits,
- * scale_drift (telemetry.h).
+ * scale_drift (telemetry.h); an MLP's also val_accuracy.
  */
 #ifndef BN_TRAIN_METRICS_H
 #define BN_TRAIN_METRICS_H
@@ -19,7 +19,9 @@ typedef struct bn_metrics_record {
     int64_t step, tokens_seen;
     double loss, lr, grad_norm, tokens_per_second, elapsed_s;
     bool evaluated;
-    double val_loss, val_ppl;     /* if evaluated */
+    double val_loss, val_ppl; /* if evaluated */
+    bool classifier;
+    double val_accuracy;          /* if evaluated, of a classifier */
     const bn_layer_stats *layers; /* if evaluated */
     int layer_count;
 } bn_metrics_record;

@@ -258,10 +258,12 @@ static bn_status write_line(run *r)
         .tokens_per_second = (double)(p->tokens_seen - r->line_tokens) / seconds,
         .elapsed_s = elapsed(r),
         .evaluated = r->evaluated,
+        .classifier = bn_model_is_classifier(r->trainer->model),
     };
     if (r->evaluated) {
         record.val_loss = r->evaluation.loss;
         record.val_ppl = r->evaluation.perplexity;
+        record.val_accuracy = r->evaluation.accuracy;
         record.layers = r->trainer->telemetry.stats;
         record.layer_count = r->trainer->telemetry.count;
     }
@@ -398,7 +400,10 @@ static bn_status summarize(run *r, char **out)
     bn_json_int(&json, "steps", p->step);
     bn_json_double(&json, "train_loss", p->last_loss);
     optional(&json, "val_loss", evaluated, e->loss);
-    optional(&json, "bits_per_byte", evaluated, e->bits_per_byte);
+    if (bn_model_is_classifier(t->model))
+        optional(&json, "val_accuracy", evaluated, e->accuracy);
+    else
+        optional(&json, "bits_per_byte", evaluated, e->bits_per_byte);
     optional(&json, "best_val_loss", p->best_step >= 0, p->best_val_loss);
     bn_json_int(&json, "best_step", p->best_step);
     bn_json_double(&json, "tokens_per_second", (double)p->tokens_seen / p->training_s);

@@ -1,16 +1,19 @@
-/* train_data.h - the texts of a run: tokenizer, training and held-out span. */
+/* train_data.h - what a run learns from: of a transformer texts (tokenizer,
+ * training and held-out span), of an MLP tables (training and held-out rows). */
 #ifndef BN_TRAIN_TRAIN_DATA_H
 #define BN_TRAIN_TRAIN_DATA_H
 
 #include "config/config.h"
-#include "data/batcher.h"
+#include "data/table.h"
 
 typedef struct bn_train_data {
     bn_tokenizer *tokenizer;
     bn_corpus *train_corpus;
     bn_corpus *validation_corpus; /* NULL: held out from the training text */
     bn_span train;
-    bn_span validation; /* count 0: nothing held out */
+    bn_span validation;                       /* count 0: nothing held out */
+    bn_table *train_table, *validation_table; /* NULL: a text; held out from the other */
+    bn_rows train_rows, validation_rows;      /* likewise */
 } bn_train_data;
 
 /* Opens what config->data names. BN_NO_INPUT, BN_BAD_DATA (too short for

@@ -9,42 +9,37 @@
 
 int64_t bn_tokens_per_step(const bn_config *config)
 {
-    return config->training.batch_size * config->training.seq_len *
-           config->training.gradient_accumulation_steps;
+    const int64_t time = config->model.kind == BN_KIND_MLP ? 1 : config->training.seq_len;
+    return config->training.batch_size * time * config->training.gradient_accumulation_steps;
 }
 
-static bn_status alloc_tokens(bn_trainer *t)
+/* Room on the host for an MLP's logits: evaluation counts right answers. */
+static bn_status alloc_logits(bn_trainer *t)
 {
-    const int64_t batch = t->config->training.batch_size, length = t->config->training.seq_len;
-    t->ids = t->labels = bn_tensor_2d(BN_I32, batch, length);
-    BN_TRY(bn_tensor_check(&t->ids, "a batch (training.batch_size x training.seq_len)"));
-    const size_t bytes = bn_tensor_bytes(&t->ids), stride = bn_align_up(bytes, BN_ALIGN);
-    BN_TRY(t->backend->alloc(t->backend, 2 * stride, &t->tokens));
-    t->ids = bn_tensor_at(t->ids, &t->tokens, 0);
-    t->labels = bn_tensor_at(t->labels, &t->tokens, stride);
-    t->host_ids = malloc(bytes);
-    t->host_labels = malloc(bytes);
-    if (!t->host_ids || !t->host_labels)
-        return bn_error_nomem("a batch of tokens", 2 * bytes);
-    return BN_OK;
+    if (!bn_model_is_classifier(t->model))
+        return BN_OK;
+    const size_t bytes =
+        (size_t)(t->config->training.batch_size * t->model->vocab) * sizeof *t->logits;
+    t->logits = malloc(bytes);
+    return t->logits ? BN_OK : bn_error_nomem("the logits of a batch", bytes);
 }
 
 static bn_status build(bn_trainer *t)
 {
     bn_backend *be = t->backend;
     const uint64_t seed = (uint64_t)t->config->training.seed;
-    BN_TRY(bn_batcher_init(&t->batcher, t->data->train, t->config->training.seq_len, seed));
     BN_TRY(bn_model_create(t->config, bn_tokenizer_vocab_size(t->data->tokenizer), be,
                            BN_MODEL_FLOAT, &t->model));
     BN_TRY(bn_model_alloc(t->model, true));
     BN_TRY(bn_model_init(t->model, seed));
     BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, &t->model->params, &t->model->values,
                              &t->model->grads));
-    BN_TRY(alloc_tokens(t));
-    BN_TRY(bn_train_graphs_record(t->model, &t->ids, &t->labels, &t->graphs));
+    BN_TRY(bn_feed_init(t->config, t->data, t->model, &t->feed));
+    BN_TRY(bn_train_graphs_record(t->model, &t->feed.input, &t->feed.labels, &t->graphs));
     BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),
                        "activations of a step"));
     BN_TRY(bn_train_graphs_bind(&t->graphs, &t->arena));
+    BN_TRY(alloc_logits(t));
     BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
     return bn_telemetry_measure(&t->telemetry);
 }
@@ -53,10 +48,6 @@ bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_
                          bool one_batch, bn_trainer **out)
 {
     *out = NULL;
-    if (config->model.kind != BN_KIND_TRANSFORMER)
-        return bn_error(BN_BAD_CONFIG,
-                        "model.kind is \"%s\": only \"transformer\" can be trained on text",
-                        bn_config_word("model.kind", config->model.kind));
     bn_trainer *t = calloc(1, sizeof *t);
     if (!t)
         return bn_error_nomem("the trainer", sizeof *t);
@@ -83,25 +74,18 @@ void bn_trainer_free(bn_trainer *t)
     bn_train_graphs_clear(&t->graphs);
     bn_optimizer_clear(&t->optimizer);
     t->backend->release(t->backend, &t->arena);
-    t->backend->release(t->backend, &t->tokens);
+    bn_feed_clear(&t->feed);
+    free(t->logits);
     bn_model_free(t->model);
-    free(t->host_ids);
-    free(t->host_labels);
     free(t);
-}
-
-static bn_status upload_batch(bn_trainer *t)
-{
-    BN_TRY(t->backend->upload(t->backend, &t->ids, t->host_ids));
-    return t->backend->upload(t->backend, &t->labels, t->host_labels);
 }
 
 static bn_status next_batch(bn_trainer *t)
 {
     if (!(t->one_batch && t->have_batch))
-        bn_batcher_next(&t->batcher, t->config->training.batch_size, t->host_ids, t->host_labels);
+        bn_feed_next(&t->feed);
     t->have_batch = true;
-    return upload_batch(t);
+    return bn_feed_upload(&t->feed);
 }
 
 /* Forward and backward of one micro-batch. Its mean loss enters the step's mean
@@ -151,30 +135,40 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
 
 bool bn_trainer_can_evaluate(const bn_trainer *t)
 {
-    return t->data->validation.count > 0 && !t->one_batch;
+    return t->data->validation.count + t->data->validation_rows.count > 0 && !t->one_batch;
+}
+
+static bn_status count_correct(bn_trainer *t, int64_t rows, int64_t *correct)
+{
+    const bn_tensor *y = bn_tape_tensor(t->graphs.evaluate, t->graphs.evaluate_logits);
+    BN_TRY(bn_backend_get_f32(t->backend, y, t->logits, bn_tensor_numel(y)));
+    *correct += bn_classifier_correct(t->logits, t->feed.host_labels, rows, bn_tensor_cols(y));
+    return BN_OK;
 }
 
 bn_status bn_trainer_evaluate(bn_trainer *t, bn_evaluation *out)
 {
-    bn_eval_batches batches;
+    bn_feed_held_out batches;
     bn_eval_count count;
     double nats = 0.0;
+    int64_t correct = 0;
     *out = (bn_evaluation){0};
-    BN_TRY(bn_eval_batches_init(&batches, t->data->validation, t->data->tokenizer,
-                                t->config->training.seq_len, t->config->training.batch_size,
-                                t->config->training.eval_batches));
-    while (bn_eval_batches_next(&batches, t->host_ids, t->host_labels, &count)) {
+    BN_TRY(bn_feed_held_out_init(&t->feed, t->config, &batches));
+    while (bn_feed_held_out_next(&batches, &count)) {
         double loss;
-        BN_TRY(upload_batch(t));
+        BN_TRY(bn_feed_upload(&t->feed));
         BN_TRY(bn_tape_forward(t->graphs.evaluate, NULL));
         BN_TRY(bn_backend_get_scalar(
             t->backend, bn_tape_tensor(t->graphs.evaluate, t->graphs.evaluate_loss), &loss));
+        if (t->logits)
+            BN_TRY(count_correct(t, count.labels, &correct));
         nats += loss * (double)count.labels;
         out->labels += count.labels;
         out->bytes += count.bytes;
     }
     out->loss = nats / (double)out->labels;
     out->perplexity = exp(out->loss);
+    out->accuracy = (double)correct / (double)out->labels;
     out->bits_per_byte = nats / log(2.0) / (double)out->bytes;
     return BN_OK;
 }
@@ -183,7 +177,7 @@ size_t bn_trainer_device_bytes(const bn_trainer *t)
 {
     const bn_buffer *buffers[] = {
         &t->model->values, &t->model->grads, &t->model->tables, &t->optimizer.m,
-        &t->optimizer.v,   &t->arena,        &t->tokens,        &t->telemetry.device,
+        &t->optimizer.v,   &t->arena,        &t->feed.memory,   &t->telemetry.device,
     };
     size_t bytes = t->optimizer.norm_memory.bytes;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)

@@ -13,11 +13,11 @@
 #ifndef BN_TRAIN_TRAINER_H
 #define BN_TRAIN_TRAINER_H
 
+#include "train/feed.h"
 #include "train/graphs.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/telemetry.h"
-#include "train/train_data.h"
 
 /* What a run has seen and reached so far; all of it goes into checkpoints. */
 typedef struct bn_train_progress {
@@ -42,10 +42,9 @@ typedef struct bn_trainer {
     bn_schedule schedule;
     bn_telemetry telemetry;
     bn_train_graphs graphs;
-    bn_buffer arena, tokens;
-    bn_tensor ids, labels; /* i32 [batch_size, seq_len] */
-    int32_t *host_ids, *host_labels;
-    bn_batcher batcher;
+    bn_buffer arena;
+    bn_feed feed;
+    float *logits;   /* of an MLP's evaluation batch; else NULL */
     bool one_batch;  /* every step trains on the first batch */
     bool have_batch; /* the first batch has been drawn */
     bn_train_progress progress;
@@ -73,6 +72,7 @@ typedef struct bn_evaluation {
     double loss; /* nats per token, over all labels */
     double perplexity;
     double bits_per_byte;
+    double accuracy; /* of an MLP: share of examples whose class has the largest logit */
     int64_t labels, bytes;
 } bn_evaluation;
 
@@ -82,7 +82,7 @@ bool bn_trainer_can_evaluate(const bn_trainer *trainer);
 /* Loss over the held-out text (or eval_batches batches of it). */
 bn_status bn_trainer_evaluate(bn_trainer *trainer, bn_evaluation *out) BN_MUST_CHECK;
 
-/* Tokens of one optimizer step. */
+/* Tokens of one optimizer step; of an MLP, examples. */
 int64_t bn_tokens_per_step(const bn_config *config);
 
 /* Device memory in use, as far as it can be told from outside: for memory the

@@ -50,6 +50,23 @@ static bn_status check_groups(const bn_config *c, const char *name)
     return BN_OK;
 }
 
+/* Sizes of an MLP that no default can know. */
+static bn_status check_classifier(const bn_config *c, const char *name)
+{
+    const long long features = c->model.input_size, classes = c->model.num_labels;
+    if (features < 1)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: model.input_size: expected the number of features for model.kind "
+                        "\"mlp\", found %lld",
+                        name, features);
+    if (classes < 2)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: model.num_labels: expected 2 or more classes for model.kind \"mlp\", "
+                        "found %lld",
+                        name, classes);
+    return BN_OK;
+}
+
 static bool device_is_known(const char *device)
 {
     static const char opencl[] = "opencl:";
@@ -73,6 +90,8 @@ bn_status bn_config_check(const bn_config *c, const char *name)
     if (c->model.kind == BN_KIND_TRANSFORMER) {
         BN_TRY(check_shape(c, name));
         BN_TRY(check_groups(c, name));
+    } else {
+        BN_TRY(check_classifier(c, name));
     }
     if (c->training.min_learning_rate > c->training.learning_rate)
         return bn_error(BN_BAD_CONFIG,

@@ -1,33 +1,38 @@
-/* classifier.h - a small multi-layer perceptron of BitLinear layers.
+/* classifier.h - the layers of the MLP kind of model.
  *
- * For small classifiers and tests: x [N, sizes[0]] real; per hidden layer
- * RMSNorm, BitLinear with bias, activation; then RMSNorm and a BitLinear to
- * the logits [N, sizes[n-1]]. Parameters are "layers.0.norm.weight",
- * "layers.0.linear.weight", "layers.0.linear.bias", ...
+ * x [N, input_size] real; per hidden layer RMSNorm, Linear or BitLinear with
+ * bias, activation, dropout; then RMSNorm and a last such layer to the logits
+ * [N, num_labels]. Parameters are "layers.0.norm.weight",
+ * "layers.0.linear.weight", "layers.0.linear.bias", ... Part of a bn_model,
+ * which owns parameters and memory.
  */
 #ifndef BN_MODEL_CLASSIFIER_H
 #define BN_MODEL_CLASSIFIER_H
 
+#include "config/config.h"
 #include "layers/layers.h"
 
 typedef struct bn_classifier {
-    bn_backend *backend; /* borrowed */
-    int n_layers;
+    int n_layers; /* hidden ones and the last; 0: not an MLP */
+    int64_t inputs, classes;
     bn_activation activation;
     bn_norm_layer *norms;
     bn_linear_layer *linears;
-    bn_param_set params;
-    bn_buffer values, grads;
 } bn_classifier;
 
-/* `sizes` holds n_layers + 1 widths, input first. `spec` NULL: a float MLP.
- * Has memory and random weights (normal, standard deviation 1/sqrt(in)). */
-bn_status bn_classifier_new(bn_backend *backend, const int64_t *sizes, int n_layers,
-                            bn_activation activation, const bn_quant_spec *spec, uint64_t seed,
-                            bn_classifier **out) BN_MUST_CHECK;
-void bn_classifier_free(bn_classifier *classifier); /* NULL is fine */
+/* *out need not be initialised; on failure bn_classifier_clear() is due. */
+bn_status bn_classifier_init(const bn_config *config, bn_classifier *out) BN_MUST_CHECK;
+void bn_classifier_clear(bn_classifier *classifier); /* {0} is fine */
 
-/* x [N, sizes[0]] -> logits [N, sizes[n_layers]] */
+bn_status bn_classifier_register(bn_classifier *classifier, bn_param_set *set,
+                                 bool packed) BN_MUST_CHECK;
+
+/* x [N, inputs] -> logits [N, classes] */
 bn_value bn_classifier_forward(const bn_classifier *classifier, bn_graph *g, bn_value x);
+
+/* How many of logits [rows, classes] have their label's class as the largest,
+ * or as the first of several equal ones. */
+int64_t bn_classifier_correct(const float *logits, const int32_t *labels, int64_t rows,
+                              int64_t classes);
 
 #endif

@@ -27,13 +27,19 @@ bn_status bn_model_config_parse(const char *path, const char *json, bn_config *o
     bn_status status = bn_config_parse(json, path, out);
     if (status == BN_OK) {
         status = bn_config_check(out, path);
-        if (status == BN_OK && out->model.kind != BN_KIND_TRANSFORMER)
-            status = bn_error(BN_BAD_DATA, "%s: model.kind is %s, expected transformer", path,
-                              bn_config_word("model.kind", out->model.kind));
         if (status != BN_OK)
             bn_config_clear(out);
     }
     return status == BN_BAD_CONFIG ? BN_BAD_DATA : status;
+}
+
+bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind)
+{
+    if (loaded->config.model.kind == kind)
+        return BN_OK;
+    return bn_error(BN_BAD_DATA, "%s: model.kind is %s, expected %s", loaded->path,
+                    bn_config_word("model.kind", loaded->config.model.kind),
+                    bn_config_word("model.kind", kind));
 }
 
 /* Config and tokenizer that a file carries. */
@@ -282,7 +288,7 @@ out:
     return status;
 }
 
-bn_status bn_loaded_open(const char *path, bn_backend *backend, bool pack, bn_loaded *out)
+bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run, bn_loaded *out)
 {
     bn_status status = BN_OK;
     bn_model_file kind;
@@ -292,9 +298,11 @@ bn_status bn_loaded_open(const char *path, bn_backend *backend, bool pack, bn_lo
         BN_TRY_OUT(open_packed(out, backend));
     } else {
         BN_TRY_OUT(open_checkpoint(out, backend));
-        if (pack)
+        if (run)
             BN_TRY_OUT(bn_model_pack(out->model));
     }
+    if (run)
+        BN_TRY_OUT(bn_model_arrange(out->model));
 out:
     if (status != BN_OK)
         bn_loaded_clear(out);

@@ -28,13 +28,18 @@ typedef struct bn_loaded {
     bn_strings skipped; /* damaged checkpoints of the folder, with reasons */
 } bn_loaded;
 
-/* Checkpoints load as BN_MODEL_FLOAT without gradients and, with `pack`, are
- * packed too (bn_model_pack), so that both kinds run the same integer product.
+/* Checkpoints load as BN_MODEL_FLOAT without gradients. With `run` they are
+ * packed, so that both kinds run the same integer product, and the codes are
+ * arranged for it (bn_model_pack, bn_model_arrange): for using the model, not
+ * for looking at its weights.
  * BN_NO_INPUT: nothing there; BN_BAD_DATA: not a model or damaged, with the
  * reason. *out need not be initialised; on failure it is cleared. */
-bn_status bn_loaded_open(const char *path, bn_backend *backend, bool pack,
+bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run,
                          bn_loaded *out) BN_MUST_CHECK;
 void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
+
+/* BN_BAD_DATA unless the model is of this kind: what only one can do. */
+bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind) BN_MUST_CHECK;
 
 /* The file that MODEL stands for, malloc'd, and what it is; nothing else is
  * read. `skipped` ({0}) as in bn_checkpoint_find_best(). */

@@ -30,6 +30,8 @@ static bn_status init_block(bn_model *model, const bn_config *config, int index)
 static void list_linears(bn_model *model)
 {
     int n = 0;
+    for (int i = 0; i < model->classifier.n_layers; i++)
+        model->linears[n++] = &model->classifier.linears[i];
     for (int i = 0; i < model->n_blocks; i++) {
         bn_attention_layer *attn = &model->blocks[i].self_attn;
         bn_mlp_layer *mlp = &model->blocks[i].mlp;
@@ -38,49 +40,80 @@ static void list_linears(bn_model *model)
         for (size_t k = 0; k < sizeof all / sizeof *all; k++)
             model->linears[n++] = all[k];
     }
-    if (!model->tied)
+    if (model->n_blocks && !model->tied)
         model->linears[n++] = &model->lm_head;
     model->n_linears = n;
+}
+
+/* A RoPE table is as long as one number of the config says, and no tensor of a
+ * file bears it out: 2 GiB are 4 M positions of head size 128 in float32. */
+static bn_status init_rope(bn_model *model)
+{
+    const size_t limit = (size_t)1 << 31;
+    char found[BN_SIZE_TEXT], most[BN_SIZE_TEXT];
+    model->rope =
+        bn_tensor_2d(model->backend->real, model->positions, model->blocks[0].self_attn.head_dim);
+    const size_t bytes = bn_tensor_bytes(&model->rope);
+    return bytes <= limit
+               ? BN_OK
+               : bn_error(BN_BAD_CONFIG,
+                          "model.max_position_embeddings: the RoPE table of %lld positions takes "
+                          "%s, the limit is %s",
+                          (long long)model->positions, bn_size_text(bytes, found),
+                          bn_size_text(limit, most));
+}
+
+static bn_status init_transformer(bn_model *model, const bn_config *config, int64_t vocab)
+{
+    const int n_blocks = (int)config->model.num_hidden_layers;
+    model->vocab = config->model.vocab_size ? config->model.vocab_size : vocab;
+    if (model->vocab < vocab)
+        return bn_error(BN_BAD_CONFIG, "model.vocab_size is %lld, the tokenizer has %lld tokens",
+                        (long long)model->vocab, (long long)vocab);
+    model->blocks = calloc((size_t)n_blocks, sizeof *model->blocks);
+    if (!model->blocks)
+        return bn_error_nomem("the layers", (size_t)n_blocks * sizeof *model->blocks);
+    model->n_blocks = n_blocks;
+    BN_TRY(bn_embedding_layer_init(&model->embed_tokens, "model.embed_tokens", model->vocab,
+                                   model->hidden));
+    for (int i = 0; i < n_blocks; i++)
+        BN_TRY(init_block(model, config, i));
+    BN_TRY(init_rope(model));
+    BN_TRY(
+        bn_norm_layer_init(&model->norm, "model.norm", model->hidden, config->model.rms_norm_eps));
+    return bn_linear_layer_init(&model->lm_head, "lm_head", model->hidden, model->vocab, false);
+}
+
+static bn_status init_classifier(bn_model *model, const bn_config *config)
+{
+    model->vocab = config->model.num_labels;
+    return bn_classifier_init(config, &model->classifier);
 }
 
 bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backend, bn_model **out)
 {
     bn_status status = BN_OK;
-    const int n_blocks = (int)config->model.num_hidden_layers;
     bn_model *model = calloc(1, sizeof *model);
     if (!model)
         return bn_error_nomem("the model", sizeof *model);
     *model = (bn_model){
         .backend = backend,
-        .vocab = config->model.vocab_size ? config->model.vocab_size : vocab,
         .hidden = config->model.hidden_size,
         .positions = config->model.max_position_embeddings,
         .tied = config->model.tie_word_embeddings,
         .dropout = config->model.dropout,
         .initializer_range = config->model.initializer_range,
         .rope_theta = config->model.rope_theta,
-        .n_blocks = n_blocks,
     };
     bn_param_set_init(&model->params, backend->real);
-    model->blocks = calloc((size_t)n_blocks, sizeof *model->blocks);
-    model->linears = calloc((size_t)n_blocks * 7 + 1, sizeof *model->linears);
-    if (!model->blocks || !model->linears) {
-        status = bn_error_nomem("the layers", (size_t)n_blocks * sizeof *model->blocks);
+    BN_TRY_OUT(config->model.kind == BN_KIND_MLP ? init_classifier(model, config)
+                                                 : init_transformer(model, config, vocab));
+    const size_t n_linears = (size_t)model->n_blocks * 7 + (size_t)model->classifier.n_layers + 1;
+    model->linears = calloc(n_linears, sizeof *model->linears);
+    if (!model->linears) {
+        status = bn_error_nomem("the list of layers", n_linears * sizeof *model->linears);
         goto out;
     }
-    if (model->vocab < vocab) {
-        status = bn_error(BN_BAD_CONFIG, "model.vocab_size is %lld, the tokenizer has %lld tokens",
-                          (long long)model->vocab, (long long)vocab);
-        goto out;
-    }
-    BN_TRY_OUT(bn_embedding_layer_init(&model->embed_tokens, "model.embed_tokens", model->vocab,
-                                       model->hidden));
-    for (int i = 0; i < n_blocks; i++)
-        BN_TRY_OUT(init_block(model, config, i));
-    BN_TRY_OUT(
-        bn_norm_layer_init(&model->norm, "model.norm", model->hidden, config->model.rms_norm_eps));
-    BN_TRY_OUT(
-        bn_linear_layer_init(&model->lm_head, "lm_head", model->hidden, model->vocab, false));
     list_linears(model);
 out:
     if (status != BN_OK)
@@ -98,6 +131,7 @@ void bn_model_free(bn_model *model)
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         model->backend->release(model->backend, buffers[i]);
     bn_param_set_clear(&model->params);
+    bn_classifier_clear(&model->classifier);
     free(model->linears);
     free(model->blocks);
     free(model);
@@ -126,6 +160,10 @@ bn_status bn_model_register(bn_model *model, bn_model_mode mode)
 {
     const bool packed = mode == BN_MODEL_PACKED;
     bn_param_set *set = &model->params;
+    if (bn_model_is_classifier(model)) {
+        BN_TRY(bn_classifier_register(&model->classifier, set, packed));
+        return bn_param_set_layout(set);
+    }
     BN_TRY(bn_embedding_layer_register(&model->embed_tokens, set));
     for (int i = 0; i < model->n_blocks; i++) {
         bn_block *block = &model->blocks[i];
@@ -231,6 +269,14 @@ static bn_status alloc_packed(bn_model *model)
     return BN_OK;
 }
 
+static bn_status alloc_rope(bn_model *model)
+{
+    bn_backend *be = model->backend;
+    BN_TRY(be->alloc(be, bn_tensor_bytes(&model->rope), &model->tables));
+    model->rope = bn_tensor_at(model->rope, &model->tables, 0);
+    return fill_rope(model);
+}
+
 bn_status bn_model_alloc(bn_model *model, bool with_grads)
 {
     bn_backend *be = model->backend;
@@ -244,11 +290,21 @@ bn_status bn_model_alloc(bn_model *model, bool with_grads)
         only_packed |= bn_tensor_present(&model->linears[i]->codes) && !model->linears[i]->weight;
     if (only_packed)
         BN_TRY(alloc_packed(model));
-    const bn_attention_layer *attn = &model->blocks[0].self_attn;
-    model->rope = bn_tensor_2d(be->real, model->positions, attn->head_dim);
-    BN_TRY(be->alloc(be, bn_tensor_bytes(&model->rope), &model->tables));
-    model->rope = bn_tensor_at(model->rope, &model->tables, 0);
-    return fill_rope(model);
+    return bn_model_is_classifier(model) ? BN_OK : alloc_rope(model);
+}
+
+bn_tensor bn_model_input(const bn_model *model, int64_t batch, int64_t time)
+{
+    return bn_model_is_classifier(model)
+               ? bn_tensor_2d(model->backend->real, batch, model->classifier.inputs)
+               : bn_tensor_2d(BN_I32, batch, time);
+}
+
+bn_status bn_model_put_input(const bn_model *model, const bn_tensor *input, const void *host)
+{
+    if (input->dtype == BN_I32)
+        return model->backend->upload(model->backend, input, host);
+    return bn_backend_put_f32(model->backend, input, host, bn_tensor_numel(input));
 }
 
 bn_status bn_model_init(bn_model *model, uint64_t seed)
@@ -287,6 +343,17 @@ bn_status bn_model_pack(bn_model *model)
         call.out[0] = layer->codes;
         call.out[1] = layer->scale;
         BN_TRY(bn_backend_forward_alone(be, &call));
+    }
+    return BN_OK;
+}
+
+bn_status bn_model_arrange(bn_model *model)
+{
+    bn_backend *be = model->backend;
+    for (int i = 0; be->arrange && i < model->n_linears; i++) {
+        bn_linear_layer *layer = model->linears[i];
+        if (layer->codes.buffer)
+            BN_TRY(be->arrange(be, &layer->codes, &layer->scale, layer->quant.group_size));
     }
     return BN_OK;
 }

@@ -1,4 +1,5 @@
-/* model.h - a BitNet b1.58 transformer: layers, parameters, graphs.
+/* model.h - a model: layers, parameters, graphs. Of two kinds, by
+ * config->model.kind: a BitNet b1.58 transformer, or the MLP of classifier.h.
  *
  * Architecture (arXiv 2402.17764, 2504.12285; the maths of transformers'
  * BitNetForCausalLM): token embedding; per block
@@ -21,6 +22,7 @@
 
 #include "config/config.h"
 #include "layers/layers.h"
+#include "model/classifier.h"
 
 typedef struct bn_block {
     bn_norm_layer input_layernorm, post_attention_layernorm;
@@ -39,6 +41,7 @@ typedef struct bn_model {
     bool tied;
     double dropout; /* applied by training graphs */
     double initializer_range, rope_theta;
+    bn_classifier classifier; /* an MLP has only this; a transformer all the others */
     bn_embedding_layer embed_tokens;
     bn_block *blocks;
     int n_blocks;
@@ -49,10 +52,11 @@ typedef struct bn_model {
     int n_linears;
     bn_param_set params;
     bn_buffer values, grads, packed, tables;
-    bn_tensor rope; /* [positions, head_dim] */
+    bn_tensor rope; /* [positions, head_dim]; memory after bn_model_alloc() */
 } bn_model;
 
-/* Layers only. vocab is the tokenizer's when the config says 0. */
+/* Layers only. vocab is the tokenizer's when the config says 0; an MLP's is
+ * its number of classes. */
 bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backend,
                        bn_model **out) BN_MUST_CHECK;
 void bn_model_free(bn_model *model); /* frees device memory too; NULL is fine */
@@ -80,6 +84,11 @@ bn_status bn_model_init(bn_model *model, uint64_t seed) BN_MUST_CHECK;
  * recorded afterwards read codes instead of weights. */
 bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
 
+/* Lays the packed weights out as the backend's product reads them fastest
+ * (bn_backend.arrange). From then on they are for graphs without gradients that
+ * are recorded afterwards; nobody else can read the codes. */
+bn_status bn_model_arrange(bn_model *model) BN_MUST_CHECK;
+
 /* Bytes of codes and scales of all ternary BitLinear layers. */
 size_t bn_model_packed_bytes(const bn_model *model);
 
@@ -89,6 +98,23 @@ enum { BN_IGNORE_INDEX = -100 };
 bn_value bn_model_hidden(const bn_model *model, bn_graph *g, bn_value ids,
                          const bn_layer_cache *caches);
 bn_value bn_model_head(const bn_model *model, bn_graph *g, bn_value hidden); /* -> [..,V] */
-bn_value bn_model_loss(const bn_model *model, bn_graph *g, bn_value ids, bn_value labels);
+
+/* For either kind. The input is bn_model_input(): i32 [batch, time], or of an
+ * MLP real [batch, features] (time 1); labels i32 [batch, time]. */
+bn_value bn_model_logits(const bn_model *model, bn_graph *g, bn_value input);
+bn_value bn_model_loss(const bn_model *model, bn_graph *g, bn_value input, bn_value labels);
+/* The loss, and the logits where they exist as a whole, else BN_NO_VALUE. */
+bn_value bn_model_score(const bn_model *model, bn_graph *g, bn_value input, bn_value labels,
+                        bn_value *logits);
+bn_tensor bn_model_input(const bn_model *model, int64_t batch, int64_t time);
+
+/* Fills an input from host memory: int32_t, or float for an MLP. */
+bn_status bn_model_put_input(const bn_model *model, const bn_tensor *input,
+                             const void *host) BN_MUST_CHECK;
+
+static inline bool bn_model_is_classifier(const bn_model *model)
+{
+    return model->classifier.n_layers > 0;
+}
 
 #endif

@@ -27,21 +27,28 @@ typedef struct check_state {
     double *analytic; /* gradients of the captured graph */
 } check_state;
 
-static bn_status make_tokens(check_state *s, int64_t vocab, int64_t batch, int64_t time,
-                             uint64_t seed)
+/* Random tokens, or an MLP's features, with random labels. */
+static bn_status make_batch(check_state *s, int64_t vocab, int64_t batch, int64_t time,
+                            uint64_t seed)
 {
-    bn_tensor shape = bn_tensor_2d(BN_I32, batch, time);
-    const size_t bytes = bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN);
-    BN_TRY(s->backend->alloc(s->backend, 2 * bytes, &s->tokens));
-    s->ids = bn_tensor_at(shape, &s->tokens, 0);
+    const bool classifier = bn_model_is_classifier(s->model);
+    const bn_tensor input = bn_model_input(s->model, batch, time);
+    const bn_tensor shape = bn_tensor_2d(BN_I32, batch, classifier ? 1 : time);
+    const size_t bytes = bn_align_up(bn_tensor_bytes(&input), BN_ALIGN);
+    BN_TRY(s->backend->alloc(s->backend, bytes + bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN),
+                             &s->tokens));
+    s->ids = bn_tensor_at(input, &s->tokens, 0);
     s->labels = bn_tensor_at(shape, &s->tokens, bytes);
     bn_rng rng = bn_rng_of(seed, UINT64_C(0x2000));
-    int32_t *ids = bn_tensor_data(&s->ids), *labels = bn_tensor_data(&s->labels);
-    for (int64_t i = 0; i < batch * time; i++) {
-        ids[i] = (int32_t)bn_rng_below(&rng, (uint64_t)vocab);
+    int32_t *labels = bn_tensor_data(&s->labels);
+    for (int64_t i = 0; i < bn_tensor_numel(&input); i++)
+        if (classifier)
+            ((double *)bn_tensor_data(&s->ids))[i] = bn_rng_normal(&rng);
+        else
+            ((int32_t *)bn_tensor_data(&s->ids))[i] = (int32_t)bn_rng_below(&rng, (uint64_t)vocab);
+    for (int64_t i = 0; i < bn_tensor_numel(&shape); i++)
         labels[i] = (int32_t)bn_rng_below(&rng, (uint64_t)vocab);
-    }
-    if (batch * time > 1)
+    if (bn_tensor_numel(&shape) > 1)
         labels[0] = BN_IGNORE_INDEX;
     return BN_OK;
 }
@@ -199,7 +206,7 @@ bn_status bn_model_check_gradients(const bn_config *config, int64_t vocab, int64
     BN_TRY_OUT(bn_model_create(config, vocab, s.backend, BN_MODEL_FLOAT, &s.model));
     BN_TRY_OUT(bn_model_alloc(s.model, true));
     BN_TRY_OUT(bn_model_init(s.model, seed));
-    BN_TRY_OUT(make_tokens(&s, s.model->vocab, batch, time, seed));
+    BN_TRY_OUT(make_batch(&s, s.model->vocab, batch, time, seed));
 
     BN_TRY_OUT(record(&s, &s.captured, true));
     BN_TRY_OUT(gradients(&s, &s.captured, &quantized_loss));

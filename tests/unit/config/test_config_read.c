@@ -197,6 +197,10 @@ static const struct {
     {{"model.hidden_size=132"},
      "f: model.num_attention_heads: expected an even head size, found hidden_size 132 / 4 heads "
      "= 33"},
+    {{"model.kind=mlp", "model.num_labels=3"},
+     "f: model.input_size: expected the number of features for model.kind \"mlp\", found 0"},
+    {{"model.kind=mlp", "model.input_size=4"},
+     "f: model.num_labels: expected 2 or more classes for model.kind \"mlp\", found 0"},
     {{"model.num_key_value_heads=3"},
      "f: model.num_key_value_heads: expected a divisor of model.num_attention_heads (4), found 3"},
     {{"model.num_key_value_heads=8"},
@@ -239,7 +243,6 @@ static void test_fits(void **state)
     static const char *const sets[][2] = {
         {"quantization.group_size=512", "quantization.weight_scale=row"},
         {"quantization.group_size=512", "quantization.weight_bits=none"},
-        {"model.kind=mlp", "model.hidden_size=7"},
         {"training.device=opencl:1", "model.vocab_size=300"},
         {"training.device=opencl", "model.num_key_value_heads=1"},
     };

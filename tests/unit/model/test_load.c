@@ -230,6 +230,17 @@ static void test_checkpoint_head(void **state)
     check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "num_attention_heads");
     fixture_save_params(&f, "bad.h5", params, count, "{\"model\": {\"kind\": \"mlp\"}}", "byte");
     check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "mlp");
+    fixture_save_params(&f, "bad.h5", params, count,
+                        "{\"model\": {\"kind\": \"mlp\", \"input_size\": 8, \"num_labels\": 2}}",
+                        "byte");
+    check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "does not belong to the model");
+    /* a rotary table beyond all measure, which no tensor's shape contradicts */
+    fixture_save_params(&f, "bad.h5", params, count,
+                        "{\"model\": {\"hidden_size\": 64, \"intermediate_size\": 96, "
+                        "\"num_hidden_layers\": 2, \"num_attention_heads\": 1, "
+                        "\"max_position_embeddings\": 16777216}}",
+                        "byte");
+    check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "RoPE table of 16777216 positions");
     fixture_save_params(&f, "bad.h5", params, count, "{\"model\": {\"vocab_size\": 3}}", "byte");
     check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "vocab_size");
     fixture_save_params(&f, "bad.h5", params, count, NULL, "runes");

@@ -101,10 +101,10 @@ static void test_whole_evaluation(void **state)
     assert_int_equal(f.data.validation.count, 217); /* 6000 - floor(6000 * 0.9639) */
     assert_int_equal(all.labels, f.data.validation.count - 1);
     assert_ok(bn_eval_batches_init(&it, f.data.validation, f.data.tokenizer, 16, 2, 0));
-    while (bn_eval_batches_next(&it, f.trainer->host_ids, f.trainer->host_labels, &count)) {
+    while (bn_eval_batches_next(&it, f.trainer->feed.host_input, f.trainer->feed.host_labels,
+                                &count)) {
         double loss;
-        assert_ok(f.backend->upload(f.backend, &f.trainer->ids, f.trainer->host_ids));
-        assert_ok(f.backend->upload(f.backend, &f.trainer->labels, f.trainer->host_labels));
+        assert_ok(bn_feed_upload(&f.trainer->feed));
         assert_ok(bn_tape_forward(f.trainer->graphs.evaluate, NULL));
         assert_ok(bn_backend_get_scalar(
             f.backend, bn_tape_tensor(f.trainer->graphs.evaluate, f.trainer->graphs.evaluate_loss),
@@ -273,21 +273,6 @@ static void test_memory_agrees_with_report(void **state)
     stop(&f);
 }
 
-static void test_wrong_kind(void **state)
-{
-    (void)state;
-    fixture f = {0};
-    help_config(&f.config, "unused", NULL);
-    assert_ok(bn_config_set(&f.config, "model.kind=mlp"));
-    assert_ok(bn_train_data_open(&f.config, &f.data));
-    assert_ok(bn_cpu_backend_new(NULL, &f.backend));
-    assert_int_equal(bn_trainer_new(&f.config, &f.data, f.backend, false, &f.trainer),
-                     BN_BAD_CONFIG);
-    assert_null(f.trainer);
-    assert_non_null(strstr(bn_error_text(), "mlp"));
-    stop(&f);
-}
-
 static bn_kernel right_rmsnorm;
 
 static bn_status wrong_rmsnorm(bn_backend *backend, const bn_op_call *call)
@@ -326,7 +311,6 @@ int main(void)
         cmocka_unit_test(test_nan_guard),
         cmocka_unit_test(test_telemetry),
         cmocka_unit_test(test_memory_agrees_with_report),
-        cmocka_unit_test(test_wrong_kind),
         cmocka_unit_test(test_selftest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
