@@ -38,6 +38,14 @@ typedef struct bn_adamw {
     double clip;       /* 0: off */
 } bn_adamw;
 
+/* A number that a backend may choose: it changes the speed, and no bit of a
+ * result. `value` may be set to any candidate between two kernels. */
+typedef struct bn_choice {
+    const char *name;
+    int value, standard;   /* in use; the default for this device */
+    const int *candidates; /* ascending, 0 at the end; value is among them */
+} bn_choice;
+
 struct bn_backend {
     const char *name; /* "cpu", "ref64", "opencl:0" ... */
     bn_dtype real;    /* BN_F32 or BN_F64 */
@@ -60,6 +68,13 @@ struct bn_backend {
     bn_status (*norm)(bn_backend *, const bn_tensor *x, const bn_tensor *norm);
     /* x *= factor */
     bn_status (*scale)(bn_backend *, const bn_tensor *x, double factor);
+
+    /* What may be tuned; keep_choices() stores the values for later backends on
+     * this device, which then have choices_kept. */
+    bn_choice *choices;
+    int n_choices; /* 0: nothing */
+    bool choices_kept;
+    bn_status (*keep_choices)(bn_backend *);
 
     void (*free)(bn_backend *); /* the backend itself; NULL: static */
     void *impl;                 /* the backend's own state */

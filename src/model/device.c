@@ -34,8 +34,8 @@ static bn_status open_opencl(const char *name, int threads, bn_backend **out)
 
 static char *describe_opencl(const bn_backend *backend)
 {
-    return bn_format("%s (%s, %s kernels)", backend->name, bn_opencl_device_of(backend)->name,
-                     bn_opencl_shape(backend));
+    return bn_format("%s (%s, %s kernels%s)", backend->name, bn_opencl_device_of(backend)->name,
+                     bn_opencl_shape(backend), backend->choices_kept ? ", tuned" : "");
 }
 
 /* "auto" takes a GPU if there is one. *why says why not, for the note. */

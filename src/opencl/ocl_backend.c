@@ -124,7 +124,7 @@ static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,
     bn_ocl_memory_functions(&ocl->backend);
     BN_TRY(bn_ocl_memory_init(ocl));
     fill_rows(&ocl->backend);
-    return BN_OK;
+    return bn_ocl_choices_init(ocl);
 }
 
 bn_status bn_opencl_backend_new(const char *which, const bn_opencl_options *options,

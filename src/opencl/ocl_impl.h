@@ -39,6 +39,13 @@ typedef enum bn_ocl_kernel_id {
     BN_OCL_KERNELS,
 } bn_ocl_kernel_id;
 
+typedef enum bn_ocl_choice_id {
+#define BN_OCL_CHOICE(ID, ...) BN_OCL_C_##ID,
+#include "opencl/choices.def"
+#undef BN_OCL_CHOICE
+    BN_OCL_CHOICES,
+} bn_ocl_choice_id;
+
 /* A .cl file, embedded by the build. */
 typedef struct bn_ocl_source {
     const char *name; /* without ".cl" */
@@ -46,6 +53,7 @@ typedef struct bn_ocl_source {
 } bn_ocl_source;
 
 extern const bn_ocl_source bn_ocl_sources[]; /* ends with name NULL */
+enum { BN_OCL_MAX_SOURCES = 32 };
 
 /* ---- the context ---------------------------------------------------------- */
 
@@ -83,6 +91,9 @@ typedef struct bn_ocl {
     cl_mem staging;        /* pinned memory for small uploads ... */
     unsigned char *staged; /* ... and where it is mapped */
     size_t staging_used;
+
+    bn_choice choices[BN_OCL_CHOICES]; /* backend.choices: those of the device's class */
+    int choice_at[BN_OCL_CHOICES];     /* place there of a choice of that class */
 
     bn_ocl_timing *timings; /* events not read yet */
     int n_timings;
@@ -210,6 +221,13 @@ char *bn_ocl_cache_path(const bn_ocl *ocl, const char *const texts[], int n, con
 char *bn_ocl_cache_read(bn_ocl *ocl, const char *path, size_t *bytes);
 bn_status bn_ocl_cache_write(bn_ocl *ocl, const char *path, const void *content,
                              size_t bytes) BN_MUST_CHECK;
+
+/* ---- choices (ocl_choices.c) ------------------------------------------------------ */
+
+/* Defaults, then what is stored; sets the backend's members. */
+bn_status bn_ocl_choices_init(bn_ocl *ocl) BN_MUST_CHECK;
+/* The value in use of a choice of this device's class. */
+int64_t bn_ocl_choice(const bn_ocl *ocl, bn_ocl_choice_id id);
 
 /* ---- memory and devices --------------------------------------------------------- */
 void bn_ocl_memory_functions(bn_backend *backend);

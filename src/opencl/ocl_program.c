@@ -89,7 +89,7 @@ typedef struct binary_header {
 static cl_program load(bn_ocl *ocl, const char *path, const char *options, uint64_t *launched)
 {
     cl_program program = NULL;
-    binary_header h;
+    binary_header h = {0};
     size_t size;
     cl_int error = CL_INVALID_BINARY, one = CL_INVALID_BINARY;
     char *data = bn_ocl_cache_read(ocl, path, &size);

@@ -5,11 +5,8 @@
 #include "quant/quantize.h"
 
 enum {
-    ROWS = 6,        /* of a tile (CPU shape) */
-    OUTPUTS = 16,    /* of a panel */
-    BLOCK_ROWS = 96, /* largest block of a work-item */
-    BLOCK_PANELS = 8,
-    BLOCKS_PER_CORE = 3,
+    ROWS = 6,          /* of a tile (CPU shape) */
+    OUTPUTS = 16,      /* of a panel */
     X_BYTES = 1 << 15, /* of activations copied by a work-item */
     TILE = 64,         /* rows and outputs of a group (GPU shape) */
     FEW_ROWS = 3,      /* that read the weights as they are */
@@ -90,11 +87,16 @@ static size_t forward_scratch(const bn_backend *backend, const bn_op_call *c)
     return bn_ocl_of(backend)->cpu_shape ? l.panels + l.x + l.sums : 0;
 }
 
+static int64_t blocks_wanted(const bn_ocl *ocl)
+{
+    return bn_ocl_choice(ocl, BN_OCL_C_BLOCKS_PER_CORE) * (int64_t)ocl->device.compute_units;
+}
+
 static void choose_block(const bn_ocl *ocl, const job *j, int64_t *rows, int64_t *panels)
 {
-    int64_t wanted = BLOCKS_PER_CORE * (int64_t)ocl->device.compute_units;
-    *rows = BLOCK_ROWS;
-    *panels = BLOCK_PANELS;
+    int64_t wanted = blocks_wanted(ocl);
+    *rows = bn_ocl_choice(ocl, BN_OCL_C_TERNARY_ROWS);
+    *panels = bn_ocl_choice(ocl, BN_OCL_C_TERNARY_PANELS);
     while (bn_ceil_div(j->R, *rows) * bn_ceil_div(j->panels, *panels) < wanted && *panels > 1)
         *panels /= 2;
 }
@@ -127,8 +129,7 @@ static bn_status forward_few(bn_ocl *ocl, const bn_op_call *c, const job *j)
 {
     layout l = few_layout_of(j);
     bn_tensor x = bn_ocl_part(&c->scratch, 0, l.x), sums = bn_ocl_part(&c->scratch, l.x, l.sums);
-    int64_t items = 2 * BLOCKS_PER_CORE * (int64_t)ocl->device.compute_units;
-    int64_t block = bn_ceil_div(j->O, items);
+    int64_t block = bn_ceil_div(j->O, 2 * blocks_wanted(ocl));
     BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_PLANES, j->R, 1, 1, BN_OCL_T(&c->in[0]),
                          BN_OCL_T(&x), BN_OCL_T(&sums), BN_OCL_I(j->I), BN_OCL_I(j->group),
                          BN_OCL_I(j->groups)));

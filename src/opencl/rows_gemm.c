@@ -5,9 +5,6 @@
 
 enum {
     FEW_ROWS = 4, /* of a product that reads its operands as they are */
-    PANELS_M = 8, /* largest block of a work-item, in panels (CPU shape) */
-    PANELS_N = 4,
-    BLOCKS_PER_CORE = 3,
 };
 
 size_t bn_ocl_a_panels(const bn_ocl *ocl, int64_t M, int64_t K)
@@ -44,10 +41,11 @@ static bn_status check(const bn_ocl *ocl, const bn_ocl_gemm *g)
 /* Blocks are halved until there are some for every core. */
 static void choose_block(const bn_ocl *ocl, const bn_ocl_gemm *g, int64_t *m, int64_t *n)
 {
-    int64_t wanted = BLOCKS_PER_CORE * (int64_t)ocl->device.compute_units;
+    int64_t wanted =
+        bn_ocl_choice(ocl, BN_OCL_C_BLOCKS_PER_CORE) * (int64_t)ocl->device.compute_units;
     int64_t all_m = bn_ceil_div(g->M, BN_OCL_MR), all_n = bn_ceil_div(g->N, BN_OCL_NR);
-    *m = PANELS_M;
-    *n = PANELS_N;
+    *m = bn_ocl_choice(ocl, BN_OCL_C_GEMM_PANELS_M);
+    *n = bn_ocl_choice(ocl, BN_OCL_C_GEMM_PANELS_N);
     while (bn_ceil_div(all_m, *m) * bn_ceil_div(all_n, *n) < wanted && (*m > 2 || *n > 1)) {
         if (*m > 2 * *n || *n == 1)
             *m /= 2;
@@ -91,7 +89,8 @@ static bool whole(const bn_tensor *t, int64_t ld, int64_t contiguous)
 static bn_status run_tiles(bn_ocl *ocl, const bn_ocl_gemm *g)
 {
     int64_t large = bn_ceil_div(g->M, 128) * bn_ceil_div(g->N, 128);
-    int64_t tile = large >= 2 * (int64_t)ocl->device.compute_units ? 128 : 64;
+    int64_t enough = bn_ocl_choice(ocl, BN_OCL_C_GEMM_LARGE) * (int64_t)ocl->device.compute_units;
+    int64_t tile = large >= enough ? 128 : 64;
     static const bn_ocl_kernel_id kernels[2][3] = {
         {BN_OCL_K_GEMM_NT_64, BN_OCL_K_GEMM_NN_64, BN_OCL_K_GEMM_TN_64},
         {BN_OCL_K_GEMM_NT_128, BN_OCL_K_GEMM_NN_128, BN_OCL_K_GEMM_TN_128},
