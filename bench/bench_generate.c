@@ -77,6 +77,7 @@ static bn_status run_shape(bench *b, const workload *w)
         g.ids[i] = (int32_t)bn_rng_below(&rng, (uint64_t)w->vocab);
     BN_TRY_OUT(workload_model(w, b->backend, false, &model));
     BN_TRY_OUT(bn_model_pack(model));
+    BN_TRY_OUT(bn_model_arrange(model));
     BN_TRY_OUT(bn_session_new(model, 0, &g.session));
     status = time_both(b, w, &g);
 out:

@@ -10,12 +10,22 @@ void bn_backend_free(bn_backend *backend)
         backend->free(backend);
 }
 
+/* A weight that a backend has arranged is for its forward product alone. */
+static bn_status check_layout(const bn_backend *backend, const bn_op_call *call, bool readable)
+{
+    if (call->op != BN_OP_BITLINEAR || call->in[2].dtype == BN_T2 || readable)
+        return BN_OK;
+    return bn_error(BN_FAIL, "backend %s: bitlinear cannot read a weight that is %s", backend->name,
+                    bn_dtype_name(call->in[2].dtype));
+}
+
 bn_status bn_backend_forward(bn_backend *backend, const bn_op_call *call)
 {
     bn_kernel kernel = backend->rows[call->op].forward;
     if (!kernel)
         return bn_error(BN_FAIL, "backend %s has no forward kernel for %s", backend->name,
                         bn_op_table[call->op].name);
+    BN_TRY(check_layout(backend, call, backend->arrange != NULL));
     return kernel(backend, call);
 }
 
@@ -25,6 +35,7 @@ bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call)
     if (!kernel)
         return bn_error(BN_FAIL, "backend %s has no backward kernel for %s", backend->name,
                         bn_op_table[call->op].name);
+    BN_TRY(check_layout(backend, call, false));
     return kernel(backend, call);
 }
 

@@ -59,6 +59,13 @@ struct bn_backend {
     bn_status (*fill_zero)(bn_backend *, const bn_tensor *dst);
     bn_status (*sync)(bn_backend *);
 
+    /* Rewrites a packed weight [out,in] and its scale in place into the layout
+     * from which BITLINEAR reads it fastest, for weights of which from now on
+     * only the forward product is wanted. *codes gets the new dtype; it stays
+     * BN_T2 where the shape allows nothing better. NULL: BN_T2 is all there is. */
+    bn_status (*arrange)(bn_backend *, bn_tensor *codes, const bn_tensor *scale,
+                         int64_t group_size);
+
     /* Routines on flat real tensors. */
     bn_status (*adamw)(bn_backend *, const bn_adamw *, const bn_tensor *param,
                        const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,

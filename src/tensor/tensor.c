@@ -11,6 +11,7 @@ static const struct {
 } dtype_table[BN_DTYPE_COUNT] = {
     [BN_F32] = {"float32", 4}, [BN_F64] = {"float64", 8}, [BN_I32] = {"int32", 4},
     [BN_I8] = {"int8", 1},     [BN_U8] = {"uint8", 1},    [BN_T2] = {"ternary2", 0},
+    [BN_T2_LANES] = {"ternary2 in lanes", 0},
 };
 
 const char *bn_dtype_name(bn_dtype dtype)
@@ -85,7 +86,7 @@ int64_t bn_tensor_rows(const bn_tensor *t)
 
 size_t bn_tensor_bytes(const bn_tensor *t)
 {
-    if (t->dtype == BN_T2)
+    if (bn_dtype_size(t->dtype) == 0)
         return (size_t)bn_tensor_rows(t) * (size_t)bn_ceil_div(bn_tensor_cols(t), 4);
     return (size_t)bn_tensor_numel(t) * bn_dtype_size(t->dtype);
 }

@@ -29,7 +29,17 @@ enum {
  *   element k of row:      4j+3 |4j+2 |4j+1 | 4j      field = code + 1
  *
  * so fields 0, 1, 2 are -1, 0, +1 and 3 is invalid; unused fields of a row's
- * last byte hold 1 (code 0). Its shape counts codes, not bytes. */
+ * last byte hold 1 (code 0). Its shape counts codes, not bytes.
+ *
+ * BN_T2_LANES holds the same codes of a [out, in] weight for a product with few
+ * rows: 8 weight rows together, so that a vector of 8 lanes has one output in
+ * each lane. Only for out % 8 == 0 and in % 16 == 0, where it takes the same
+ * bytes. Panel p, vector v is 32 bytes:
+ *
+ *   byte 4o + e, field f (bits 2f, 2f+1) = code(8p + o, 16v + 4f + e) + 1
+ *
+ * A weight's scales are then in panels too: [out/8][groups][8] in place of
+ * [out][groups]. Made from BN_T2 by a backend (bn_backend.arrange). */
 typedef enum bn_dtype {
     BN_F32,
     BN_F64,
@@ -37,12 +47,13 @@ typedef enum bn_dtype {
     BN_I8,
     BN_U8,
     BN_T2,
+    BN_T2_LANES,
     BN_DTYPE_COUNT,
 } bn_dtype;
 
 const char *bn_dtype_name(bn_dtype dtype);
 
-/* Bytes of one element; 0 for BN_T2, whose rows are ceil(in/4) bytes. */
+/* Bytes of one element; 0 for the packed ones, whose rows are ceil(in/4) bytes. */
 size_t bn_dtype_size(bn_dtype dtype);
 
 /* Granularity of weight scales ("group_size"), as in files: 0 per tensor, -1

@@ -73,6 +73,10 @@ static void pack_elements(const bn_ternary_job *job, const uint8_t *const row[BN
 
 void bn_ternary_pack_panel__avx2(const bn_ternary_job *job, int64_t p, uint8_t *panel)
 {
+    if (job->lanes) {
+        bn_ternary_pack_lanes__avx2(job, p, panel);
+        return;
+    }
     const int64_t row_bytes = bn_t2_row_bytes(job->shape.in), last = job->shape.out - 1;
     const uint8_t *row[BN_PANEL_COLS];
     float *gamma = (float *)(void *)(panel + (size_t)job->quads * 64);
@@ -362,4 +366,6 @@ const bn_ternary_kernels bn_ternary__avx2 = {
     .tile = tile,
     .few_rows = FEW_ROWS,
     .few = bn_ternary_few__avx2,
+    .lanes_rows = BN_LANES_ROWS_AVX2,
+    .lanes = bn_ternary_lanes__avx2,
 };

@@ -1,6 +1,6 @@
 /* The integer product with AVX-512 VNNI: vpdpbusd multiplies four unsigned
  * weights q + 1 with four signed x and adds all to an int32. A panel's k-quad is
- * one 64-byte vector. Packing and the few-rows kernel are those of AVX2. */
+ * one 64-byte vector. Packing and the few-rows kernels are those of AVX2. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -53,4 +53,6 @@ const bn_ternary_kernels bn_ternary__avx512vnni = {
     .tile = tile,
     .few_rows = BN_FEW_ROWS_AVX2,
     .few = bn_ternary_few__avx2,
+    .lanes_rows = BN_LANES_ROWS_AVX2,
+    .lanes = bn_ternary_lanes__avx2,
 };

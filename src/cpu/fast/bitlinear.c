@@ -8,14 +8,14 @@
 enum {
     TILE_BLOCK_ROWS = 96, /* rows of x that meet a panel while it is in cache */
     CHUNKS_WANTED = 16,   /* few rows are also split over panels */
-    FEW_CODES = 1 << 18,  /* weights of a few-rows chunk */
+    FEW_CODES = 1 << 17,  /* weights of a few-rows chunk */
     X_BLOCK = 128,        /* codes of a block of planes */
     ALIGN = 64,
 };
 
-bn_ternary_job bn_ternary_job_of(const bn_int_product *shape)
+bn_ternary_job bn_ternary_job_of(const bn_int_product *shape, bool lanes)
 {
-    bn_ternary_job job = {.shape = *shape};
+    bn_ternary_job job = {.shape = *shape, .lanes = lanes};
     job.group = bn_group_length(shape->in, shape->group_size);
     job.groups = bn_groups_per_row(shape->in, shape->group_size);
     job.group_quads = bn_ceil_div(job.group, 4);
@@ -47,14 +47,14 @@ static size_t take(size_t *at, size_t bytes)
 
 /* Lays out `scratch` (NULL: only the size is wanted). */
 static product product_of(const bn_ternary_kernels *kernels, const bn_int_product *shape,
-                          uint8_t *scratch)
+                          bool lanes, uint8_t *scratch)
 {
-    product p = {.job = bn_ternary_job_of(shape), .kernels = kernels};
+    product p = {.job = bn_ternary_job_of(shape, lanes), .kernels = kernels};
     const bn_ternary_job *job = &p.job;
     size_t at = 0, row = (size_t)job->quads * 4, panels = 0, sums, x;
     int64_t rows = shape->rows;
     if (bn_ternary_few_fits(job, kernels)) {
-        x = take(&at, (size_t)(rows * bn_ceil_div(shape->in, X_BLOCK) * X_BLOCK));
+        x = take(&at, lanes ? 0 : (size_t)(rows * bn_ceil_div(shape->in, X_BLOCK) * X_BLOCK));
     } else {
         p.tiles = bn_ceil_div(rows, kernels->tile_rows);
         panels = take(&at, (size_t)job->panels * job->panel_bytes);
@@ -189,17 +189,21 @@ static void few(void *arg, int64_t begin, int64_t end, int worker)
 {
     (void)worker;
     const product *p = arg;
-    p->kernels->few(&p->job, p->x_copy, p->sums, begin, end);
+    if (p->job.lanes)
+        p->kernels->lanes(&p->job, p->sums, begin, end);
+    else
+        p->kernels->few(&p->job, p->x_copy, p->sums, begin, end);
 }
 
 static void run_few(const bn_backend *backend, product *p)
 {
     const bn_ternary_job *job = &p->job;
-    make_planes(job, p->x_copy);
+    if (!job->lanes)
+        make_planes(job, p->x_copy);
     for (int64_t r = 0; r < job->shape.rows; r++)
         p->kernels->group_sums(job, job->shape.x + r * job->shape.in, p->sums + r * job->groups);
     int64_t outs = bn_ceil_div(FEW_CODES, job->shape.in);
-    bn_fast_ranges(backend, job->shape.out, bn_ceil_div(outs, 8) * 8, few, p);
+    bn_fast_ranges(backend, job->shape.out, bn_ceil_div(outs, 16) * 16, few, p);
 }
 
 /* ---- without an integer kernel: the reference product on ranges of rows --- */
@@ -252,15 +256,20 @@ static bn_int_product shape_of(const bn_op_call *c)
     };
 }
 
+static bool in_lanes(const bn_op_call *c)
+{
+    return c->in[2].dtype == BN_T2_LANES;
+}
+
 size_t bn_fast_bitlinear_forward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     const bn_ternary_kernels *kernels = bn_cpu_of(backend)->fast->ternary;
     bn_int_product shape = shape_of(c);
-    return kernels ? product_of(kernels, &shape, NULL).bytes : 0;
+    return kernels ? product_of(kernels, &shape, in_lanes(c), NULL).bytes : 0;
 }
 
-/* x codes i8 [R,I], step [R] or [1], weight codes t2 [O,I], scale, bias [O] or
- * absent -> y [R,O] */
+/* x codes i8 [R,I], step [R] or [1], weight codes t2 or t2 in lanes [O,I], scale,
+ * bias [O] or absent -> y [R,O] */
 bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
 {
     const bn_ternary_kernels *kernels = bn_cpu_of(backend)->fast->ternary;
@@ -270,9 +279,9 @@ bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
     if (shape.in > BN_MAX_IN_INT32)
         return bn_error(BN_FAIL, "bitlinear: rows of %lld elements, the int32 sum takes %lld",
                         (long long)shape.in, (long long)BN_MAX_IN_INT32);
-    product p = {.job = bn_ternary_job_of(&shape)};
+    product p = {.job = bn_ternary_job_of(&shape, in_lanes(c))};
     if (kernels)
-        p = product_of(kernels, &shape, bn_fast_data(&c->scratch));
+        p = product_of(kernels, &shape, in_lanes(c), bn_fast_data(&c->scratch));
     p.job.step = bn_fast_in(c, 1);
     p.job.scale = bn_fast_in(c, 3);
     p.job.bias = bn_fast_in(c, 4);

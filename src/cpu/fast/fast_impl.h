@@ -117,6 +117,8 @@ size_t bn_fast_weight_quant_scratch(const bn_backend *, const bn_op_call *);
 
 bn_status bn_fast_bitlinear_forward(bn_backend *, const bn_op_call *);
 size_t bn_fast_bitlinear_forward_scratch(const bn_backend *, const bn_op_call *);
+bn_status bn_fast_arrange(bn_backend *, bn_tensor *codes, const bn_tensor *scale,
+                          int64_t group_size);
 
 bn_status bn_fast_attention_forward(bn_backend *, const bn_op_call *);
 size_t bn_fast_attention_forward_scratch(const bn_backend *, const bn_op_call *);

@@ -14,7 +14,10 @@
 
 #include "base/mathf.h"
 
-enum { BLOCK = BN_ATTN_BLOCK };
+enum {
+    BLOCK = BN_ATTN_BLOCK,
+    WIDE = BLOCK / VW < 8 ? BLOCK / VW : 8, /* vectors of a row that is alone */
+};
 
 static inline int64_t min_i64(int64_t a, int64_t b)
 {
@@ -60,7 +63,7 @@ BN_INLINE void term_range(const product *p, int64_t m, int64_t mr, int64_t *from
 /* mr rows by nr vectors of c. */
 BN_INLINE void product_tile(const product *p, int64_t m, int64_t n, int mr, int nr)
 {
-    enum { MAX_M = 4, MAX_N = 2 };
+    enum { MAX_M = 4, MAX_N = WIDE };
     vf acc[MAX_M][MAX_N] = {{{0}}};
     int64_t k, k_end;
     if (p->triangle == COLUMNS_UP_TO && n > m + mr - 1 + p->ahead)
@@ -98,6 +101,8 @@ static void product_columns_left(const product *p, int64_t n0)
 static void multiply(const product *p)
 {
     int64_t n = 0;
+    for (; p->M == 1 && n + WIDE * VW <= p->N; n += WIDE * VW)
+        product_tile(p, 0, n, 1, WIDE);
     for (; n + 2 * VW <= p->N; n += 2 * VW) {
         int64_t m = 0;
         for (; m + 4 <= p->M; m += 4)
@@ -116,16 +121,24 @@ static void multiply(const product *p)
         product_columns_left(p, n);
 }
 
-/* Rows [keys, head_dim] of k or v turned into columns [head_dim, BLOCK],
- * columns past the last key zero. */
-static void transpose_block(const float *restrict x, int64_t ld, int64_t keys, int64_t head_dim,
-                            float *restrict t)
+typedef float v4 __attribute__((vector_size(16)));
+typedef float v4_any __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* t[i * BLOCK + j] = x[j * ld + i] for i, j = 0..3. */
+BN_INLINE void transpose_4x4(const float *x, int64_t ld, float *t)
 {
-    for (int64_t d = 0; d < head_dim; d++) {
-        for (int64_t c = 0; c < keys; c++)
-            t[d * BLOCK + c] = x[c * ld + d];
-        for (int64_t c = keys; c < BLOCK; c++)
-            t[d * BLOCK + c] = 0.0f;
+    v4 r[4], s[4];
+    for (int i = 0; i < 4; i++)
+        r[i] = *(const v4_any *)(x + i * ld);
+    for (int i = 0; i < 2; i++) {
+        s[i] = __builtin_shufflevector(r[i], r[i + 2], 0, 4, 1, 5);
+        s[i + 2] = __builtin_shufflevector(r[i], r[i + 2], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 2; i++) {
+        *(v4_any *)(t + 2 * i * BLOCK) =
+            __builtin_shufflevector(s[2 * i], s[2 * i + 1], 0, 4, 1, 5);
+        *(v4_any *)(t + (2 * i + 1) * BLOCK) =
+            __builtin_shufflevector(s[2 * i], s[2 * i + 1], 2, 6, 3, 7);
     }
 }
 
@@ -133,6 +146,31 @@ static void transpose_block(const float *restrict x, int64_t ld, int64_t keys, i
 static int64_t whole_lanes(int64_t n)
 {
     return (n + LANES - 1) / LANES * LANES;
+}
+
+/* Rows [keys, head_dim] of k or v turned into columns [head_dim, BLOCK],
+ * those that complete the last lanes zero. */
+static void transpose_block(const float *restrict x, int64_t ld, int64_t keys, int64_t head_dim,
+                            float *restrict t)
+{
+    const int64_t keys4 = keys & ~(int64_t)3, dims4 = head_dim & ~(int64_t)3;
+    for (int64_t c = 0; c < keys4; c += 4)
+        for (int64_t d = 0; d < dims4; d += 4)
+            transpose_4x4(x + c * ld + d, ld, t + d * BLOCK + c);
+    for (int64_t d = 0; d < head_dim; d++) {
+        for (int64_t c = d < dims4 ? keys4 : 0; c < keys; c++)
+            t[d * BLOCK + c] = x[c * ld + d];
+        for (int64_t c = keys; c < whole_lanes(keys); c++)
+            t[d * BLOCK + c] = 0.0f;
+    }
+}
+
+/* A head's rows lie apart, which hides them from the CPU's own prefetching. */
+static void prefetch_rows(const float *x, int64_t ld, int64_t rows, int64_t head_dim)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t d = 0; d < head_dim; d += 16)
+            __builtin_prefetch(x + r * ld + d);
 }
 
 /* The first n >= 1 of BLOCK scores times `scale`; returns the largest. Those
@@ -212,7 +250,7 @@ void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float 
         const int64_t keys = min_i64(BLOCK, all_keys - k0), ahead = a->position + row0 - k0;
         const product scores = {
             .M = rows,
-            .N = BLOCK,
+            .N = whole_lanes(keys),
             .K = hd,
             .triangle = COLUMNS_UP_TO,
             .ahead = ahead,
@@ -239,7 +277,10 @@ void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float 
             .ld_c = hd,
             .add = true,
         };
+        prefetch_rows(values.b, a->ld_kv, keys, hd);
         transpose_block(a->k + k0 * a->ld_kv, a->ld_kv, keys, hd, k_columns);
+        prefetch_rows(a->k + (k0 + BLOCK) * a->ld_kv, a->ld_kv,
+                      min_i64(BLOCK, all_keys - k0 - BLOCK), hd);
         multiply(&scores);
         for (int64_t r = 0; r < rows; r++) {
             if (ahead + r >= 0)
@@ -308,7 +349,7 @@ static void block_backward(const bn_attn *a, int64_t q0, int64_t k0, const float
     const float *q = a->q + q0 * ld_q, *dy = a->dout + q0 * ld_q;
     product scores = {
         .M = rows,
-        .N = BLOCK,
+        .N = whole_lanes(keys),
         .K = hd,
         .triangle = COLUMNS_UP_TO,
         .ahead = ahead,

@@ -10,7 +10,9 @@
  * which is what the byte multiply-add instructions eat; that the codes are one
  * too large is taken back with the group sums of x. Every group starts at a new
  * quad; where a group's length is no multiple of 4, x is copied with zeros
- * between the groups. Few rows: the packed weights are read as they are.
+ * between the groups. Few rows: the packed weights are read as they are, or,
+ * faster, in lanes (BN_T2_LANES, tensor/tensor.h), from which panels are made
+ * faster too.
  */
 #ifndef BN_CPU_FAST_TERNARY_H
 #define BN_CPU_FAST_TERNARY_H
@@ -27,6 +29,7 @@ typedef struct bn_ternary_job {
     bn_int_product shape;
     const float *step, *scale, *bias;
     float *y;
+    bool lanes;          /* the weight is BN_T2_LANES, its scales in panels */
     int64_t group;       /* elements of a group, bn_group_length() */
     int64_t groups;      /* of a row */
     int64_t group_quads; /* k-quads of every group but a short last one */
@@ -35,7 +38,7 @@ typedef struct bn_ternary_job {
     size_t panel_bytes;  /* weights and scales of a panel, a multiple of 64 */
 } bn_ternary_job;
 
-bn_ternary_job bn_ternary_job_of(const bn_int_product *shape);
+bn_ternary_job bn_ternary_job_of(const bn_int_product *shape, bool lanes);
 
 /* k-quads of group g. */
 static inline int64_t bn_ternary_quads_of(const bn_ternary_job *job, int64_t g)
@@ -66,22 +69,36 @@ typedef struct bn_ternary_kernels {
     int few_rows; /* at most this many; 0: no such kernel */
     void (*few)(const bn_ternary_job *job, const int8_t *planes, const int32_t *sums, int64_t out0,
                 int64_t out1);
+    /* The same for a weight in lanes; x as it is. out0 % 8 == 0. */
+    int lanes_rows;
+    void (*lanes)(const bn_ternary_job *job, const int32_t *sums, int64_t out0, int64_t out1);
 } bn_ternary_kernels;
 
-/* Whether the few-rows kernel takes this shape. */
+/* Whether the few-rows kernel for the weight's layout takes this shape. */
 static inline bool bn_ternary_few_fits(const bn_ternary_job *job, const bn_ternary_kernels *k)
 {
+    if (job->lanes)
+        return job->shape.rows <= k->lanes_rows;
     return job->shape.rows <= k->few_rows && (job->groups == 1 || job->group % 32 == 0);
+}
+
+/* Whether a weight can be put in lanes: groups of whole vectors of 16 codes. */
+static inline bool bn_ternary_lanes_fit(int64_t out, int64_t in, int64_t group)
+{
+    return out % 8 == 0 && in % 16 == 0 && (group % 16 == 0 || group == in);
 }
 
 extern const bn_ternary_kernels bn_ternary__avx2;
 extern const bn_ternary_kernels bn_ternary__avx512vnni;
 
 /* Kernels of AVX2 that the AVX-512 table uses too. */
-enum { BN_FEW_ROWS_AVX2 = 3 };
+enum { BN_FEW_ROWS_AVX2 = 3, BN_LANES_ROWS_AVX2 = 4 };
 void bn_ternary_pack_panel__avx2(const bn_ternary_job *job, int64_t p, uint8_t *panel);
 void bn_ternary_group_sums__avx2(const bn_ternary_job *job, const int8_t *x, int32_t *sum);
 void bn_ternary_few__avx2(const bn_ternary_job *job, const int8_t *planes, const int32_t *sums,
                           int64_t out0, int64_t out1);
+void bn_ternary_lanes__avx2(const bn_ternary_job *job, const int32_t *sums, int64_t out0,
+                            int64_t out1);
+void bn_ternary_pack_lanes__avx2(const bn_ternary_job *job, int64_t p, uint8_t *panel);
 
 #endif

@@ -85,7 +85,13 @@ static bn_tensor over(bn_buffer *buffer, bn_tensor t, void *data)
     return bn_tensor_at(t, buffer, 0);
 }
 
-static void check_product(bn_backend *backend, const product *p)
+static bool in_lanes(const bn_int_product *s)
+{
+    return s->out % 8 == 0 && s->in % 16 == 0 && (s->group_size <= 0 || s->group_size % 16 == 0);
+}
+
+/* The product with the weight as it is and, where the backend can, arranged. */
+static void check_layout(bn_backend *backend, const product *p, bool arranged)
 {
     const bn_int_product *s = &p->shape;
     bn_buffer memory[8] = {0};
@@ -99,6 +105,10 @@ static void check_product(bn_backend *backend, const product *p)
         over(&memory[3], bn_weight_scale_shape(BN_F32, s->out, s->in, s->group_size), p->scale);
     if (p->bias)
         c.in[4] = over(&memory[4], bn_tensor_1d(BN_F32, s->out), p->bias);
+    if (arranged) {
+        assert_ok(backend->arrange(backend, &c.in[2], &c.in[3], s->group_size));
+        assert_int_equal(c.in[2].dtype, in_lanes(s) ? BN_T2_LANES : BN_T2);
+    }
     float *y = must(malloc((size_t)(s->rows * s->out) * sizeof *y));
     memset(y, 0xff, (size_t)(s->rows * s->out) * sizeof *y);
     c.out[0] = over(&memory[5], bn_tensor_2d(BN_F32, s->rows, s->out), y);
@@ -111,13 +121,22 @@ static void check_product(bn_backend *backend, const product *p)
     assert_ok(bn_backend_forward(backend, &c));
     for (int64_t i = 0; i < s->rows * s->out; i++)
         if (memcmp(&y[i], &p->want[i], sizeof *y) != 0)
-            fail_msg("[%s] %lld x %lld x %lld, group %lld: row %lld, output %lld is %.9g, "
+            fail_msg("[%s%s] %lld x %lld x %lld, group %lld: row %lld, output %lld is %.9g, "
                      "expected %.9g",
-                     bn_cpu_isa(backend), (long long)s->rows, (long long)s->out, (long long)s->in,
-                     (long long)s->group_size, (long long)(i / s->out), (long long)(i % s->out),
-                     (double)y[i], (double)p->want[i]);
+                     bn_cpu_isa(backend), arranged ? ", arranged" : "", (long long)s->rows,
+                     (long long)s->out, (long long)s->in, (long long)s->group_size,
+                     (long long)(i / s->out), (long long)(i % s->out), (double)y[i],
+                     (double)p->want[i]);
     free(y);
     free(scratch);
+}
+
+/* Arranges p's weight for good. */
+static void check_product(bn_backend *backend, const product *p)
+{
+    check_layout(backend, p, false);
+    if (backend->arrange)
+        check_layout(backend, p, true);
 }
 
 typedef void (*with_backend)(bn_backend *backend);
@@ -136,7 +155,7 @@ static void for_each_backend(with_backend fn)
 
 static void check_shapes(bn_backend *backend)
 {
-    static const int64_t rows[] = {1, 2, 3, 4, 7, 50}, outs[] = {1, 16, 37};
+    static const int64_t rows[] = {1, 2, 3, 4, 5, 7, 50}, outs[] = {1, 8, 16, 37, 40};
     static const struct {
         int64_t in, group;
     } inner[] = {
@@ -161,13 +180,18 @@ static void check_shapes(bn_backend *backend)
 static void check_extremes(bn_backend *backend)
 {
     static const int64_t groups[] = {BN_PER_TENSOR, BN_PER_ROW, 32, 64, 128, 251, 252, 256, 2048};
+    static const struct {
+        int64_t out, in;
+    } shapes[] = {{20, 2052}, {24, 2064}};
     for (int kind = LARGEST; kind <= MIXED; kind++)
-        for (int64_t rows = 1; rows <= 7; rows += 6)
-            for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
-                product p = product_of(rows, 20, 2052, groups[g], false, false, (codes)kind);
-                check_product(backend, &p);
-                product_free(&p);
-            }
+        for (int64_t rows = 1; rows <= 7; rows += 3)
+            for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
+                for (int i = 0; i < 2; i++) {
+                    product p = product_of(rows, shapes[i].out, shapes[i].in, groups[g], false,
+                                           false, (codes)kind);
+                    check_product(backend, &p);
+                    product_free(&p);
+                }
 }
 
 static void product_equals_the_reference(void **state)
@@ -180,6 +204,20 @@ static void largest_sums_are_exact(void **state)
 {
     (void)state;
     for_each_backend(check_extremes);
+}
+
+/* Only the forward product of the backend that arranged a weight can read it. */
+static void others_refuse_an_arranged_weight(void **state)
+{
+    (void)state;
+    bn_backend *ref;
+    const bn_op_call c = {.op = BN_OP_BITLINEAR, .in[2] = bn_tensor_2d(BN_T2_LANES, 8, 16)};
+    assert_ok(bn_ref_backend_new(BN_F32, &ref));
+    assert_int_equal(bn_backend_forward(ref, &c), BN_FAIL);
+    assert_int_equal(bn_backend_backward(ref, &c), BN_FAIL);
+    assert_string_equal(bn_error_text(),
+                        "backend ref32: bitlinear cannot read a weight that is ternary2 in lanes");
+    bn_backend_free(ref);
 }
 
 /* ---- the quantizers ------------------------------------------------------ */
@@ -263,6 +301,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(product_equals_the_reference),
         cmocka_unit_test(largest_sums_are_exact),
+        cmocka_unit_test(others_refuse_an_arranged_weight),
         cmocka_unit_test(quantizers_equal_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
