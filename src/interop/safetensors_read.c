@@ -219,7 +219,7 @@ bn_status bn_st_add_file(bn_st_reader *reader, const char *path)
     const unsigned char *data = file->map.data + 8 + length;
     const size_t size = file->map.size - 8 - length;
     const int first = reader->count;
-    BN_TRY(reserve(reader, cJSON_GetArraySize(file->header)));
+    BN_TRY(reserve(reader, cJSON_GetArraySize(file->header) + 1)); /* never none */
     cJSON_ArrayForEach(item, file->header)
     {
         if (strcmp(item->string, "__metadata__") == 0) {
