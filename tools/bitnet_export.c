@@ -90,11 +90,14 @@ static bn_status check_same_file(const char *source, const char *output)
     return BN_OK;
 }
 
-static bn_status print(const struct args *args, const char *text, const char *json)
+/* What was done; the report is cleared. */
+static bn_status print(const struct args *args, bn_export_report *report)
 {
     if (!args->quiet)
-        fputs(text, stderr);
-    return args->json ? bn_tool_print(json) : BN_OK;
+        fputs(report->text, stderr);
+    bn_status status = args->json ? bn_tool_print(report->json) : BN_OK;
+    bn_export_report_clear(report);
+    return status;
 }
 
 static bn_status export_file(const struct args *args, const bn_export_format *format,
@@ -106,17 +109,9 @@ static bn_status export_file(const struct args *args, const bn_export_format *fo
                                        .verify = !args->no_verify,
                                        .data = args->data};
     bn_export_report report;
-    bn_text summary = {0};
-    char *text = NULL;
     BN_TRY(check_same_file(source->path, args->output));
     BN_TRY(bn_export_run(&request, source, &report));
-    bn_export_report_text(&report, &summary);
-    bn_status status = bn_text_take(&summary, &text);
-    if (status == BN_OK)
-        status = print(args, text, report.json);
-    free(text);
-    bn_export_report_clear(&report);
-    return status;
+    return print(args, &report);
 }
 
 /* bf16 stores all matrices so, whatever --float-dtype says. */
@@ -128,14 +123,12 @@ static bn_status export_folder(const struct args *args, const bn_export_format *
                                     .floats = format->floats,
                                     .verify = !args->no_verify,
                                     .data = args->data};
-    bn_hf_export_report report;
+    bn_export_report report;
     BN_TRY(choose_form(args->hf_weights, &request.form));
     if (request.form == BN_HF_BF16)
         request.floats = BN_ENC_BFLOAT16;
     BN_TRY(bn_hf_export_run(&request, source, &report));
-    bn_status status = print(args, report.text, report.json);
-    bn_hf_export_report_clear(&report);
-    return status;
+    return print(args, &report);
 }
 
 typedef struct export_format {

@@ -21,7 +21,7 @@ typedef struct bn_export_request {
  * matrices are rounded to the format's float type on the way. Writes the report
  * to OUTPUT.report.json too. BN_MISMATCH: file and model differ, the first
  * difference is named. After a failure OUTPUT is untouched and the temporary
- * file gone. *report need not be initialised; it borrows the paths. */
+ * file gone. *report need not be initialised. */
 bn_status bn_export_run(const bn_export_request *request, bn_loaded *source,
                         bn_export_report *report) BN_MUST_CHECK;
 

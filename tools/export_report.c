@@ -2,9 +2,20 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fs.h"
 #include "base/json.h"
+
+/* Everything that is reported. */
+typedef struct input {
+    const bn_export_job_facts *facts;
+    const bn_export_set *set;
+    const bn_export_stored *stored;
+    const char *written;
+    bool is_folder;
+    uint64_t bytes; /* of all files */
+} input;
 
 static double ratio_of(const bn_export_size *size)
 {
@@ -16,6 +27,12 @@ static double bits_per_weight(const bn_export_size *size)
     return size->weights ? 8.0 * (double)size->bytes_stored / (double)size->weights : 0;
 }
 
+static bn_export_size size_of(const input *in, int i)
+{
+    const int64_t n = bn_export_numel(&in->set->items[i]);
+    return (bn_export_size){n, 4 * (uint64_t)n, in->stored[i].bytes};
+}
+
 static void add_size(bn_export_size *sum, const bn_export_size *part)
 {
     sum->weights += part->weights;
@@ -23,59 +40,80 @@ static void add_size(bn_export_size *sum, const bn_export_size *part)
     sum->bytes_stored += part->bytes_stored;
 }
 
-/* The size of every tensor of the set into sizes[], and the report's sums. */
-static bn_status measure(const char *written, const bn_export_set *set, bn_export_size *sizes,
-                         bn_export_report *report)
+static void measure(const input *in, bn_export_report *report)
 {
-    bn_packed *file;
-    bn_status status = BN_OK;
-    BN_TRY(bn_packed_open(written, &file));
-    for (int i = 0; i < set->count; i++) {
-        const bn_export_item *item = &set->items[i];
-        const int64_t n = bn_export_numel(item);
-        const bn_packed_entry *entry;
-        BN_TRY_OUT(bn_packed_expect(file, item->name, item->ndim, item->shape, &entry));
-        sizes[i] = (bn_export_size){n, 4 * (uint64_t)n, entry->stored_bytes};
-        add_size(&report->all, &sizes[i]);
-        if (item->ternary) {
-            const double ratio = ratio_of(&sizes[i]);
-            add_size(&report->ternary, &sizes[i]);
-            report->smallest_ratio = report->layers ? fmin(report->smallest_ratio, ratio) : ratio;
-            report->layers++;
-        }
+    for (int i = 0; i < in->set->count; i++) {
+        const bn_export_size size = size_of(in, i);
+        add_size(&report->all, &size);
+        if (!in->set->items[i].ternary)
+            continue;
+        const double ratio = ratio_of(&size);
+        add_size(&report->ternary, &size);
+        report->smallest_ratio = report->layers ? fmin(report->smallest_ratio, ratio) : ratio;
+        report->layers++;
     }
-out:
-    bn_packed_close(file);
+}
+
+/* ---- JSON ---- */
+
+static bn_status file_json(bn_json *json, const char *path, uint64_t *sum)
+{
+    char sha[BN_SHA256_TEXT];
+    uint64_t bytes = 0;
+    BN_TRY(bn_fs_size(path, &bytes));
+    BN_TRY(bn_sha256_file(path, sha));
+    bn_json_string(json, "sha256", sha);
+    bn_json_int(json, "file_bytes", (int64_t)bytes);
+    *sum += bytes;
+    return BN_OK;
+}
+
+static bn_status folder_json(bn_json *json, input *in)
+{
+    bn_strings names = {0};
+    bn_status status = bn_fs_list(in->written, NULL, NULL, &names);
+    bn_json_array(json, "files");
+    for (size_t i = 0; i < names.count && status == BN_OK; i++) {
+        char *path = bn_path_join(in->written, names.items[i]);
+        bn_json_object(json, NULL);
+        bn_json_string(json, "name", names.items[i]);
+        status = path ? file_json(json, path, &in->bytes) : BN_FAIL;
+        bn_json_object_end(json);
+        free(path);
+    }
+    bn_json_array_end(json);
+    bn_strings_clear(&names);
     return status;
 }
 
-static void tensor_json(bn_json *json, const bn_export_item *item, bn_encoding encoding,
-                        const bn_export_size *size)
+static bn_status head_json(bn_json *json, input *in)
 {
-    bn_json_object(json, NULL);
-    bn_json_string(json, "name", item->name);
-    bn_json_array_flat(json, "shape");
-    for (int d = 0; d < item->ndim; d++)
-        bn_json_int(json, NULL, item->shape[d]);
-    bn_json_array_end(json);
-    bn_json_string(json, "encoding", bn_encoding_name(encoding));
-    if (item->ternary)
-        bn_json_int(json, "group_size", item->group_size);
-    bn_json_int(json, "bytes_float32", (int64_t)size->bytes_float);
-    bn_json_int(json, "bytes_packed", (int64_t)size->bytes_stored);
-    bn_json_double(json, "ratio", ratio_of(size));
-    bn_json_object_end(json);
+    const bn_export_job_facts *facts = in->facts;
+    bn_json_string(json, in->is_folder ? "folder" : "file", facts->output);
+    bn_json_string(json, "source", facts->source);
+    if (facts->step >= 0)
+        bn_json_int(json, "source_step", facts->step);
+    bn_json_string(json, "format", facts->format);
+    for (const bn_export_fact *fact = facts->more; fact && fact->key; fact++)
+        bn_json_string(json, fact->key, fact->value);
+    return in->is_folder ? folder_json(json, in) : file_json(json, in->written, &in->bytes);
 }
 
-static void tensors_json(bn_json *json, const bn_export_set *set, const bn_export_size *sizes,
-                         bool ternary, const bn_export_format *format)
+static void sizes_json(bn_json *json, const bn_export_report *report)
 {
-    bn_json_array(json, ternary ? "ternary_tensors" : "other_tensors");
-    for (int i = 0; i < set->count; i++)
-        if (set->items[i].ternary == ternary)
-            tensor_json(json, &set->items[i], bn_export_encoding(&set->items[i], format),
-                        &sizes[i]);
-    bn_json_array_end(json);
+    const bn_export_size *ternary = &report->ternary;
+    bn_json_int(json, "parameters", report->all.weights);
+    bn_json_int(json, "bytes_float32", (int64_t)report->all.bytes_float);
+    bn_json_int(json, "bytes_stored", (int64_t)report->all.bytes_stored);
+    bn_json_object(json, "ternary");
+    bn_json_int(json, "layers", report->layers);
+    bn_json_int(json, "weights", ternary->weights);
+    bn_json_int(json, "bytes_float32", (int64_t)ternary->bytes_float);
+    bn_json_int(json, "bytes_stored", (int64_t)ternary->bytes_stored);
+    bn_json_double(json, "ratio", ratio_of(ternary));
+    bn_json_double(json, "smallest_layer_ratio", report->smallest_ratio);
+    bn_json_double(json, "bits_per_weight", bits_per_weight(ternary));
+    bn_json_object_end(json);
 }
 
 static void check_json(bn_json *json, const bn_export_check *check)
@@ -91,7 +129,7 @@ static void check_json(bn_json *json, const bn_export_check *check)
     bn_json_int(json, "products_bit_equal", check->products);
     bn_json_int(json, "probe_tokens", check->probe_tokens);
     bn_json_double(json, "largest_logit_difference", check->logit_difference);
-    bn_json_double(json, "relative_logit_difference_floats_as_stored", check->logit_relative);
+    bn_json_double(json, "relative_logit_difference_numbers_as_stored", check->logit_relative);
     bn_json_string(json, "text", check->text);
     bn_json_bool(json, "text_is_random_tokens", check->random);
     bn_json_int(json, "loss_tokens", check->loss_tokens);
@@ -102,70 +140,52 @@ static void check_json(bn_json *json, const bn_export_check *check)
     bn_json_object_end(json);
 }
 
-static void summary_json(bn_json *json, const bn_export_report *report)
+static void tensor_json(bn_json *json, const input *in, int i)
 {
-    const bn_export_size *ternary = &report->ternary;
-    bn_json_string(json, "file", report->path);
-    bn_json_string(json, "source", report->source);
-    if (report->step >= 0)
-        bn_json_int(json, "source_step", report->step);
-    bn_json_string(json, "format", "hdf5");
-    bn_json_string(json, "encoding", bn_encoding_name(report->format.ternary));
-    bn_json_string(json, "float_dtype", bn_encoding_name(report->format.floats));
-    bn_json_bool(json, "compressed", report->format.deflate > 0);
-    bn_json_string(json, "sha256", report->sha256);
-    bn_json_int(json, "file_bytes", (int64_t)report->file_bytes);
-    bn_json_int(json, "parameters", report->all.weights);
-    bn_json_int(json, "bytes_float32", (int64_t)report->all.bytes_float);
-    bn_json_double(json, "file_ratio",
-                   (double)report->all.bytes_float / (double)report->file_bytes);
-    bn_json_object(json, "ternary");
-    bn_json_int(json, "layers", report->layers);
-    bn_json_int(json, "weights", ternary->weights);
-    bn_json_int(json, "bytes_float32", (int64_t)ternary->bytes_float);
-    bn_json_int(json, "bytes_packed", (int64_t)ternary->bytes_stored);
-    bn_json_double(json, "ratio", ratio_of(ternary));
-    bn_json_double(json, "smallest_layer_ratio", report->smallest_ratio);
-    bn_json_double(json, "bits_per_weight", bits_per_weight(ternary));
+    const bn_export_item *item = &in->set->items[i];
+    const bn_export_size size = size_of(in, i);
+    bn_json_object(json, NULL);
+    bn_json_string(json, "name", item->name);
+    bn_json_array_flat(json, "shape");
+    for (int d = 0; d < item->ndim; d++)
+        bn_json_int(json, NULL, item->shape[d]);
+    bn_json_array_end(json);
+    bn_json_bool(json, "ternary", item->ternary);
+    bn_json_string(json, "stored_as", in->stored[i].as);
+    if (item->ternary)
+        bn_json_int(json, "group_size", item->group_size);
+    bn_json_int(json, "bytes_float32", (int64_t)size.bytes_float);
+    bn_json_int(json, "bytes_stored", (int64_t)size.bytes_stored);
+    bn_json_double(json, "ratio", ratio_of(&size));
     bn_json_object_end(json);
-    check_json(json, &report->check);
 }
 
-bn_status bn_export_report_make(const char *written, const bn_export_set *set,
-                                bn_export_report *report)
+static bn_status make_json(input *in, bn_export_report *report)
 {
     bn_json json = {.indent = 2};
-    bn_status status = BN_OK;
-    bn_export_size *sizes = calloc((size_t)set->count + 1, sizeof *sizes);
-    if (!sizes)
-        return bn_error_nomem("the report", (size_t)set->count * sizeof *sizes);
-    BN_TRY_OUT(bn_sha256_file(written, report->sha256));
-    BN_TRY_OUT(bn_fs_size(written, &report->file_bytes));
-    BN_TRY_OUT(measure(written, set, sizes, report));
     bn_json_object(&json, NULL);
-    summary_json(&json, report);
-    tensors_json(&json, set, sizes, true, &report->format);
-    tensors_json(&json, set, sizes, false, &report->format);
+    bn_status status = head_json(&json, in);
+    if (status != BN_OK) {
+        bn_json_clear(&json);
+        return status;
+    }
+    sizes_json(&json, report);
+    check_json(&json, &in->facts->check);
+    bn_json_array(&json, "tensors");
+    for (int i = 0; i < in->set->count; i++)
+        tensor_json(&json, in, i);
+    bn_json_array_end(&json);
     bn_json_object_end(&json);
-    BN_TRY_OUT(bn_json_take(&json, &report->json));
-out:
-    free(sizes);
-    bn_json_clear(&json);
-    return status;
+    return bn_json_take(&json, &report->json);
 }
 
-void bn_export_report_clear(bn_export_report *report)
-{
-    free(report->json);
-    free(report->check.text);
-    *report = (bn_export_report){0};
-}
+/* ---- for people ---- */
 
 static void check_text(const bn_export_check *check, bn_text *text)
 {
     bn_text_addf(text,
-                 "  verified: %lld codes, %lld scales and %lld floats as in the source; %d "
-                 "products bit for bit; largest logit difference %.3g\n",
+                 "  verified: %lld codes, %lld scales and %lld floats as stored; %d products bit "
+                 "for bit; largest logit difference %.3g\n",
                  (long long)check->codes, (long long)check->scales, (long long)check->floats,
                  check->products, check->logit_difference);
     bn_text_addf(text, "  loss %.6f -> %.6f, perplexity %.4f -> %.4f on %lld tokens of %s\n",
@@ -173,26 +193,61 @@ static void check_text(const bn_export_check *check, bn_text *text)
                  exp(check->loss_after), (long long)check->loss_tokens, check->text);
 }
 
-void bn_export_report_text(const bn_export_report *report, bn_text *text)
+static bn_status make_text(const input *in, bn_export_report *report)
 {
-    const bn_export_check *check = &report->check;
+    const bn_export_job_facts *facts = in->facts;
+    bn_text text = {0};
     char a[BN_SIZE_TEXT], b[BN_SIZE_TEXT];
-    bn_text_addf(text, "%s -> %s\n", report->source, report->path);
+    bn_text_addf(&text, "%s -> %s\n", facts->source, facts->output);
+    if (facts->note)
+        bn_text_addf(&text, "  %s\n", facts->note);
     if (report->layers)
-        bn_text_addf(text,
+        bn_text_addf(&text,
                      "  %d ternary layers: %s -> %s, %.2f times smaller (worst layer %.2f), "
                      "%.3f bits per weight with scales\n",
                      report->layers, bn_size_text(report->ternary.bytes_float, a),
                      bn_size_text(report->ternary.bytes_stored, b), ratio_of(&report->ternary),
                      report->smallest_ratio, bits_per_weight(&report->ternary));
     else
-        bn_text_add(text, "  no ternary layers: the model was trained without quantization\n");
-    bn_text_addf(text, "  whole file: %s -> %s, %.2f times smaller\n",
-                 bn_size_text(report->all.bytes_float, a), bn_size_text(report->file_bytes, b),
-                 (double)report->all.bytes_float / (double)report->file_bytes);
-    if (check->done)
-        check_text(check, text);
+        bn_text_add(&text, "  no ternary layers\n");
+    bn_text_addf(&text, "  whole %s: %s -> %s, %.2f times smaller\n",
+                 in->is_folder ? "folder" : "file", bn_size_text(report->all.bytes_float, a),
+                 bn_size_text(in->bytes, b), (double)report->all.bytes_float / (double)in->bytes);
+    if (facts->check.done)
+        check_text(&facts->check, &text);
     else
-        bn_text_add(text, "  not verified\n");
-    bn_text_addf(text, "  report: %s.report.json\n", report->path);
+        bn_text_add(&text, "  not verified\n");
+    bn_text_addf(&text, "  report: %s.report.json\n", facts->output);
+    return bn_text_take(&text, &report->text);
+}
+
+bn_status bn_export_report_make(const bn_export_job_facts *facts, const char *written,
+                                const bn_export_set *set, const bn_export_stored *stored,
+                                bn_export_report *report)
+{
+    input in = {facts, set, stored, written, .is_folder = bn_fs_is_dir(written)};
+    *report = (bn_export_report){.check = facts->check};
+    report->check.text = NULL;
+    measure(&in, report);
+    bn_status status = make_json(&in, report);
+    if (status == BN_OK)
+        status = make_text(&in, report);
+    if (status != BN_OK)
+        bn_export_report_clear(report);
+    return status;
+}
+
+bn_status bn_export_report_save(const bn_export_report *report, const char *output)
+{
+    char *path = bn_format("%s.report.json", output);
+    bn_status status = path ? bn_fs_write(path, report->json, strlen(report->json)) : BN_FAIL;
+    free(path);
+    return status;
+}
+
+void bn_export_report_clear(bn_export_report *report)
+{
+    free(report->json);
+    free(report->text);
+    *report = (bn_export_report){0};
 }

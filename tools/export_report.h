@@ -1,23 +1,31 @@
-/* export_report.h - what an export did, as JSON and in a few lines. */
+/* export_report.h - what an export did, as JSON and in a few lines: one report
+ * for all formats. */
 #ifndef BN_TOOLS_EXPORT_REPORT_H
 #define BN_TOOLS_EXPORT_REPORT_H
 
-#include "base/sha256.h"
-#include "tools/export.h"
+#include "tools/export_check.h"
 
-/* How the file compares with its source; `done` false: not asked for. */
-typedef struct bn_export_check {
-    bool done;
-    int64_t codes, scales, floats;  /* numbers compared one by one */
-    int products;                   /* integer products compared bit for bit */
-    int64_t probe_tokens;           /* on so many tokens */
-    double logit_difference;        /* largest, against the source */
-    double logit_relative;          /* against the source with its floats as stored */
-    double loss_before, loss_after; /* nats per token */
-    int64_t loss_tokens;
-    char *text; /* where the tokens are from; owned */
-    bool random;
-} bn_export_check;
+/* How one tensor is stored. */
+typedef struct bn_export_stored {
+    const char *as;
+    uint64_t bytes; /* scales included */
+} bn_export_stored;
+
+/* What only this format has: a line of the JSON. */
+typedef struct bn_export_fact {
+    const char *key;   /* NULL ends a list */
+    const char *value; /* NULL: null */
+} bn_export_fact;
+
+/* What the job found out; everything is borrowed. */
+typedef struct bn_export_job_facts {
+    const char *source, *output; /* output: the final name */
+    int64_t step;                /* of the source; -1 for a packed one */
+    const char *format;
+    const bn_export_fact *more;
+    const char *note; /* a line for people, or NULL */
+    bn_export_check check;
+} bn_export_job_facts;
 
 typedef struct bn_export_size {
     int64_t weights;       /* elements */
@@ -26,24 +34,21 @@ typedef struct bn_export_size {
 } bn_export_size;
 
 typedef struct bn_export_report {
-    const char *source, *path; /* borrowed; path is the final name */
-    int64_t step;              /* of the source; -1 for a packed one */
-    bn_export_format format;
-    bn_export_check check;
-    char sha256[BN_SHA256_TEXT];
-    uint64_t file_bytes;
+    bn_export_check check; /* without its text */
     bn_export_size ternary, all;
     double smallest_ratio; /* of one ternary layer */
     int layers;            /* ternary ones */
-    char *json;            /* owned: the whole report */
+    char *json, *text;     /* owned: the whole report, and a few lines for people */
 } bn_export_report;
 
-/* Measures the finished file `written` and fills everything below `check`. */
-bn_status bn_export_report_make(const char *written, const bn_export_set *set,
+/* `written` is the finished file or folder under the name it has now,
+ * stored[i] belongs to set->items[i]. */
+bn_status bn_export_report_make(const bn_export_job_facts *facts, const char *written,
+                                const bn_export_set *set, const bn_export_stored *stored,
                                 bn_export_report *report) BN_MUST_CHECK;
-void bn_export_report_clear(bn_export_report *report); /* {0} is fine */
 
-/* The short form for people. */
-void bn_export_report_text(const bn_export_report *report, bn_text *text);
+/* Writes the JSON to OUTPUT.report.json. */
+bn_status bn_export_report_save(const bn_export_report *report, const char *output) BN_MUST_CHECK;
+void bn_export_report_clear(bn_export_report *report); /* {0} is fine */
 
 #endif

@@ -1,39 +1,30 @@
 #include "tools/hf_export.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "quant/pack.h"
 #include "quant/quantize.h"
-#include "tools/hf_export_report.h"
 #include "tools/hf_import.h"
-#include "tools/sample.h"
-#include "tools/verify.h"
 
 /* Everything an export holds on its way. */
 typedef struct job {
     const bn_hf_export_request *request;
     bn_loaded *source;
-    bn_hf_export_facts facts;
+    bn_export_job_facts facts;
     bn_strings float_modules;
     bn_export_set set; /* as it will read back */
     bn_hf_folder folder;
     char *temp, *imported; /* the folder, and the file it imports as */
-    bn_sample sample;
-    bn_probe original; /* the source as it is */
-    bn_probe stored;   /* with its numbers as stored */
+    bn_export_trial trial;
 } job;
 
 static void job_clear(job *j)
 {
-    bn_probe_clear(&j->original);
-    bn_probe_clear(&j->stored);
-    bn_sample_clear(&j->sample);
+    bn_export_trial_clear(&j->trial);
     bn_export_set_clear(&j->set);
     bn_strings_clear(&j->float_modules);
     free(j->temp);
@@ -103,26 +94,6 @@ static bn_status list_float_modules(job *j)
 
 /* ---- the numbers ---- */
 
-static bn_status probe(const job *j, const bn_model *model, bn_probe *out)
-{
-    enum { PROBE_TOKENS = 64 };
-    const int64_t time = j->sample.time < PROBE_TOKENS ? j->sample.time : PROBE_TOKENS;
-    return bn_probe_run(model, j->sample.tokens, time, out);
-}
-
-static bn_status measure_source(job *j)
-{
-    bn_score score;
-    const bn_loaded *source = j->source;
-    BN_TRY(bn_sample_open(&source->config, j->request->data, source->tokenizer, &j->sample));
-    BN_TRY(bn_sample_score(&j->sample, source->model, &score));
-    j->facts.loss_before = bn_score_loss(&score);
-    j->facts.loss_tokens = score.labels;
-    j->facts.text = j->sample.source;
-    j->facts.random = j->sample.random;
-    return probe(j, source->model, &j->original);
-}
-
 /* Weights of a layer whose activations are float: stored as plain numbers. */
 static bn_status flatten(bn_export_item *item)
 {
@@ -176,79 +147,6 @@ static bn_status collect(job *j)
 
 /* ---- comparing ---- */
 
-static bn_linear_layer *layer_of(const bn_model *model, const char *name)
-{
-    for (int i = 0; i < model->n_linears; i++) {
-        const size_t length = strlen(model->linears[i]->name);
-        if (strncmp(model->linears[i]->name, name, length) == 0 &&
-            strcmp(name + length, ".weight") == 0)
-            return model->linears[i];
-    }
-    return NULL;
-}
-
-/* Gives the source the numbers as they are stored; layers that were flattened
- * become float layers, as reading a packed file makes them. */
-static bn_status round_source(const job *j)
-{
-    const bn_model *model = j->source->model;
-    for (int i = 0; i < j->set.count; i++) {
-        const bn_export_item *item = &j->set.items[i];
-        bn_linear_layer *layer = layer_of(model, item->name);
-        const bn_param *param = bn_param_set_find(&model->params, item->name);
-        if (item->ternary)
-            BN_TRY(bn_backend_put_f32(model->backend, &layer->scale, item->data, item->count));
-        else if (param)
-            BN_TRY(bn_backend_put_f32(model->backend, &param->value, item->data, item->count));
-        if (layer && j->folder.weights == BN_HF_FLOAT)
-            layer->is_bit = false;
-    }
-    return BN_OK;
-}
-
-static bn_status differs(const job *j, const bn_export_item *item, int64_t at, double expected,
-                         double found)
-{
-    return bn_error(BN_MISMATCH, "%s: %s: number %lld reads back as %.9g, expected %.9g", j->temp,
-                    item->name, (long long)at, found, expected);
-}
-
-static bn_status compare_item(job *j, const bn_export_item *a, const bn_export_item *b)
-{
-    const int64_t bytes = a->ternary ? bn_t2_row_bytes(a->shape[1]) : 0;
-    if (a->ternary != b->ternary || a->count != b->count || a->group_size != b->group_size ||
-        bn_export_numel(a) != bn_export_numel(b))
-        return bn_error(BN_MISMATCH, "%s: %s reads back in another form", j->temp, a->name);
-    for (int64_t r = 0; r < a->shape[0] && a->ternary; r++)
-        if (memcmp(a->codes + r * bytes, b->codes + r * bytes, (size_t)bytes) != 0)
-            return bn_error(BN_MISMATCH, "%s: %s: codes of row %lld read back changed", j->temp,
-                            a->name, (long long)r);
-    for (int64_t i = 0; i < a->count; i++)
-        if (a->data[i] < b->data[i] || a->data[i] > b->data[i])
-            return differs(j, a, i, (double)a->data[i], (double)b->data[i]);
-    j->facts.codes += a->ternary ? bn_export_numel(a) : 0;
-    *(a->ternary ? &j->facts.scales : &j->facts.floats) += a->count;
-    return BN_OK;
-}
-
-static bn_status compare_sets(job *j, const bn_export_set *found)
-{
-    if (found->count != j->set.count)
-        return bn_error(BN_MISMATCH, "%s: %d tensors read back, expected %d", j->temp, found->count,
-                        j->set.count);
-    for (int i = 0; i < j->set.count; i++) {
-        const bn_export_item *other = NULL;
-        for (int k = 0; k < found->count && !other; k++)
-            if (strcmp(found->items[k].name, j->set.items[i].name) == 0)
-                other = &found->items[k];
-        if (!other)
-            return bn_error(BN_MISMATCH, "%s: %s does not read back", j->temp,
-                            j->set.items[i].name);
-        BN_TRY(compare_item(j, &j->set.items[i], other));
-    }
-    return BN_OK;
-}
-
 static bn_status compare_contents(job *j, const bn_loaded *found)
 {
     bn_export_set set;
@@ -256,36 +154,11 @@ static bn_status compare_contents(job *j, const bn_loaded *found)
                                         : bn_export_collect_model(found->model, &set);
     if (status != BN_OK)
         return status;
-    status = compare_sets(j, &set);
+    status = bn_export_compare(j->temp, &j->set, &set);
+    if (status == BN_OK)
+        bn_export_count(&j->set, &j->facts.check);
     bn_export_set_clear(&set);
     return status;
-}
-
-static bn_status compare_results(job *j, const bn_model *found)
-{
-    bn_hf_export_facts *facts = &j->facts;
-    bn_probe result;
-    bn_score score;
-    int first;
-    bn_status status = probe(j, found, &result);
-    if (status != BN_OK)
-        return status;
-    const int differing = bn_probe_differing_products(&j->stored, &result, &first);
-    facts->products = result.products;
-    facts->probe_tokens = result.count / j->source->model->vocab;
-    facts->logit_difference = bn_probe_logit_difference(&j->original, &result, false);
-    facts->logit_relative = bn_probe_logit_difference(&j->stored, &result, true);
-    if (differing != 0)
-        status = bn_error(BN_MISMATCH, "%s: integer products differ from the model's", j->temp);
-    else if (!(facts->logit_relative <= 1e-5))
-        status = bn_error(BN_MISMATCH, "%s: logits differ by %g relative, allowed is 1e-5", j->temp,
-                          facts->logit_relative);
-    bn_probe_clear(&result);
-    BN_TRY(status);
-    BN_TRY(bn_sample_score(&j->sample, found, &score));
-    facts->loss_after = bn_score_loss(&score);
-    facts->verified = true;
-    return BN_OK;
 }
 
 /* Imports the folder as anybody would, and lets the result compute. */
@@ -306,7 +179,8 @@ static bn_status verify(job *j)
         return status == BN_BAD_DATA || status == BN_NO_INPUT ? BN_MISMATCH : status;
     status = compare_contents(j, &found);
     if (status == BN_OK)
-        status = compare_results(j, found.model);
+        status = bn_export_trial_compare(&j->trial, j->temp, j->source->model, found.model,
+                                         &j->facts.check);
     bn_loaded_clear(&found);
     return status;
 }
@@ -336,11 +210,11 @@ static bn_status make(job *j)
 {
     const bn_hf_export_request *request = j->request;
     if (request->verify)
-        BN_TRY(measure_source(j));
+        BN_TRY(bn_export_trial_start(&j->trial, j->source, request->data, &j->facts.check));
     BN_TRY(collect(j));
     if (request->verify) {
-        BN_TRY(round_source(j));
-        BN_TRY(probe(j, j->source->model, &j->stored));
+        BN_TRY(bn_export_apply(&j->set, j->source->model));
+        BN_TRY(bn_export_trial_stored(&j->trial, j->source->model));
     }
     BN_TRY(bn_fs_mkdirs(j->temp));
     BN_TRY(bn_hf_folder_write(j->temp, &j->folder, &j->set));
@@ -363,46 +237,68 @@ static void remove_folder(const char *dir)
     rmdir(dir);
 }
 
-static bn_status finish(const job *j, const bn_hf_export_report *report)
+/* How the folder holds each item of the set, and what it says of all. */
+static bn_status make_report(job *j, bn_export_report *report)
+{
+    const bn_hf_folder *folder = &j->folder;
+    const bn_export_fact more[] = {{"architecture", bn_hf_family_name(BN_HF_BITNET)},
+                                   {"weights", bn_hf_form_name(folder->form)},
+                                   {"float_dtype", bn_encoding_name(folder->floats)},
+                                   {NULL, NULL}};
+    bn_export_stored *stored = calloc((size_t)j->set.count + 1, sizeof *stored);
+    char *note = bn_format("%s, weights %s", more[0].value, more[1].value);
+    bn_status status = stored && note ? BN_OK : bn_error_nomem("the report", sizeof *stored);
+    for (int i = 0; i < j->set.count && status == BN_OK; i++)
+        stored[i] = (bn_export_stored){bn_hf_stored_as(&j->set.items[i], folder),
+                                       bn_hf_stored_bytes(&j->set.items[i], folder)};
+    j->facts.more = more;
+    j->facts.note = note;
+    if (status == BN_OK)
+        status = bn_export_report_make(&j->facts, j->temp, &j->set, stored, report);
+    free(stored);
+    free(note);
+    return status;
+}
+
+static bn_status finish(const job *j, const bn_export_report *report)
 {
     const char *output = j->request->output;
     if (bn_fs_get_ops()->rename(j->temp, output) != 0)
         return bn_error(BN_IO, "%s: cannot be renamed to %s: %s", j->temp, output, strerror(errno));
-    char *path = bn_format("%s.report.json", output), *parent = bn_path_parent(output);
-    bn_status status = path && parent ? bn_fs_sync(parent) : BN_FAIL;
-    if (status == BN_OK)
-        status = bn_fs_write(path, report->json, strlen(report->json));
-    free(path);
+    char *parent = bn_path_parent(output);
+    bn_status status = parent ? bn_fs_sync(parent) : BN_FAIL;
     free(parent);
-    return status;
+    return status == BN_OK ? bn_export_report_save(report, output) : status;
 }
 
 bn_status bn_hf_export_run(const bn_hf_export_request *request, bn_loaded *source,
-                           bn_hf_export_report *report)
+                           bn_export_report *report)
 {
-    job j = {.request = request, .source = source};
+    job j = {.request = request,
+             .source = source,
+             .facts = {.source = source->path,
+                       .output = request->output,
+                       .step = source->is_packed ? -1 : source->step,
+                       .format = "safetensors"}};
     bn_status status = BN_OK;
-    *report = (bn_hf_export_report){0};
+    *report = (bn_export_report){0};
     if (!(j.temp = bn_format("%s.unverified", request->output)) ||
         !(j.imported = bn_format("%s.unverified.h5", request->output))) {
         job_clear(&j);
         return BN_FAIL;
     }
     BN_TRY_OUT(prepare(&j));
-    j.facts.source = source->path;
-    j.facts.output = request->output;
-    j.facts.step = source->is_packed ? -1 : source->step;
     status = make(&j);
     unlink(j.imported);
     if (status == BN_OK)
-        status = bn_hf_export_report_make(j.temp, &j.facts, &j.folder, &j.set, report);
+        status = make_report(&j, report);
     if (status == BN_OK)
         status = finish(&j, report);
     if (status != BN_OK)
         remove_folder(j.temp);
 out:
     if (status != BN_OK)
-        bn_hf_export_report_clear(report);
+        bn_export_report_clear(report);
     job_clear(&j);
     return status;
 }

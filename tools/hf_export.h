@@ -7,6 +7,7 @@
 #ifndef BN_TOOLS_HF_EXPORT_H
 #define BN_TOOLS_HF_EXPORT_H
 
+#include "tools/export_report.h"
 #include "tools/hf_folder.h"
 
 typedef struct bn_hf_export_request {
@@ -20,16 +21,11 @@ typedef struct bn_hf_export_request {
     void *arg;
 } bn_hf_export_request;
 
-typedef struct bn_hf_export_report {
-    char *json, *text; /* owned: the whole report, and a few lines for people */
-} bn_hf_export_report;
-
 /* Exports `source`, opened with pack = false; its model is packed and rounded
  * to what is stored on the way. Writes the report to OUTPUT.report.json too.
  * BN_USAGE: this form cannot hold this model, with the reason. BN_MISMATCH: the
  * folder does not import as the model. After a failure nothing new is left. */
 bn_status bn_hf_export_run(const bn_hf_export_request *request, bn_loaded *source,
-                           bn_hf_export_report *report) BN_MUST_CHECK;
-void bn_hf_export_report_clear(bn_hf_export_report *report); /* {0} is fine */
+                           bn_export_report *report) BN_MUST_CHECK;
 
 #endif

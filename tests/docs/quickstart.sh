@@ -18,7 +18,7 @@ python3 - runs/small/model.h5.report.json <<'PY'
 import json
 import sys
 report = json.load(open(sys.argv[1]))
-ratios = [layer["ratio"] for layer in report["ternary_tensors"]]
+ratios = [tensor["ratio"] for tensor in report["tensors"] if tensor["ternary"]]
 assert len(ratios) == 42, len(ratios)
 assert min(ratios) >= 14, min(ratios)
 print("packed layers:", len(ratios), "smallest ratio", min(ratios))

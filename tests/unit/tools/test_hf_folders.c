@@ -25,14 +25,14 @@ static void remove_folder(const char *dir)
 static bn_status export_as(const char *source, bn_hf_export_request request, bn_backend *backend)
 {
     bn_loaded loaded;
-    bn_hf_export_report report;
+    bn_export_report report;
     remove_folder("out");
     request.output = "out";
     request.producer = "test";
     request.verify = true;
     assert_ok(bn_loaded_open(source, backend, false, &loaded));
     bn_status status = bn_hf_export_run(&request, &loaded, &report);
-    bn_hf_export_report_clear(&report);
+    bn_export_report_clear(&report);
     bn_loaded_clear(&loaded);
     assert_false(bn_fs_exists("out.unverified"));
     assert_false(bn_fs_exists("out.unverified.h5"));
@@ -117,7 +117,7 @@ static void test_full_folder_is_left_alone(void **state)
     (void)state;
     fixture f;
     bn_loaded loaded;
-    bn_hf_export_report report;
+    bn_export_report report;
     const bn_hf_export_request request = {
         .output = "full", .producer = "test", .form = BN_HF_FLOAT32, .floats = BN_ENC_FLOAT32};
     fixture_open(&f, NULL);
