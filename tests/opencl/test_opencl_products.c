@@ -4,9 +4,9 @@
 
 #include <stdlib.h>
 
-#include "base/rng.h"
 #include "cpu/cpu.h"
 #include "opencl/opencl.h"
+#include "opencl/product_cases.h"
 #include "ops/parity.h"
 
 static const parity_limits limits[BN_OP_COUNT] = {
@@ -18,52 +18,6 @@ static const parity_limits limits[BN_OP_COUNT] = {
     [BN_OP_ATTENTION] = {5e-6, 2e-5},
     [BN_OP_KV_ATTENTION] = {5e-6, 0},
 };
-
-static void *memory(size_t bytes)
-{
-    void *p = malloc(bytes);
-    assert_non_null(p);
-    return p;
-}
-
-static void place(op_case *k, int i, bn_tensor t, void *data)
-{
-    k->spec.in[i] = t;
-    k->spec.data[i] = k->owned[i] = data;
-}
-
-static void reals(op_case *k, int i, bn_tensor t, double scale)
-{
-    bn_rng rng = bn_rng_of(11, (uint64_t)i);
-    int64_t n = bn_tensor_numel(&t);
-    double *x = memory((size_t)n * sizeof *x);
-    for (int64_t j = 0; j < n; j++)
-        x[j] = scale * bn_rng_normal(&rng);
-    place(k, i, t, x);
-}
-
-static void positives(op_case *k, int i, bn_tensor t)
-{
-    bn_rng rng = bn_rng_of(12, (uint64_t)i);
-    int64_t n = bn_tensor_numel(&t);
-    double *x = memory((size_t)n * sizeof *x);
-    for (int64_t j = 0; j < n; j++)
-        x[j] = 0.01 + 0.001 * (double)bn_rng_below(&rng, 50);
-    place(k, i, t, x);
-}
-
-/* Random bytes; of packed codes the invalid field 3 becomes 1. */
-static void codes(op_case *k, int i, bn_tensor t)
-{
-    bn_rng rng = bn_rng_of(13, (uint64_t)i);
-    size_t bytes = bn_tensor_bytes(&t);
-    uint8_t *x = memory(bytes);
-    for (size_t j = 0; j < bytes; j++) {
-        unsigned byte = (unsigned)bn_rng_below(&rng, 256), invalid = byte & byte >> 1 & 0x55u;
-        x[j] = (uint8_t)(t.dtype == BN_T2 ? byte & ~(invalid << 1) : byte);
-    }
-    place(k, i, t, x);
-}
 
 static void check(op_case *k)
 {
@@ -77,8 +31,7 @@ static void check(op_case *k)
         bn_backend_free(backend);
     }
     bn_backend_free(reference);
-    for (int i = 0; i < BN_MAX_IN; i++)
-        free(k->owned[i]);
+    case_clear(k);
 }
 
 static void linear_of_many_blocks(void **state)
@@ -86,15 +39,12 @@ static void linear_of_many_blocks(void **state)
     (void)state;
     const int64_t sizes[][3] = {{131, 521, 141}, {259, 64, 300}, {2, 700, 35}, {4, 512, 130}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        op_case k = {.name = "linear", .spec.op = BN_OP_LINEAR};
-        reals(&k, 0, bn_tensor_2d(BN_F64, sizes[i][0], sizes[i][1]), 1);
-        reals(&k, 1, bn_tensor_2d(BN_F64, sizes[i][2], sizes[i][1]), 1);
-        reals(&k, 2, bn_tensor_1d(BN_F64, sizes[i][2]), 1);
+        op_case k = case_linear(sizes[i][0], sizes[i][1], sizes[i][2], true);
         check(&k);
     }
     op_case k = {.name = "matmul", .spec.op = BN_OP_MATMUL};
-    reals(&k, 0, bn_tensor_2d(BN_F64, 100, 290), 1);
-    reals(&k, 1, bn_tensor_2d(BN_F64, 290, 136), 1);
+    case_reals(&k, 0, bn_tensor_2d(BN_F64, 100, 290), 1);
+    case_reals(&k, 1, bn_tensor_2d(BN_F64, 290, 136), 1);
     check(&k);
 }
 
@@ -108,15 +58,7 @@ static void bitlinear_of_many_blocks(void **state)
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         const int64_t *s = sizes[i];
-        bn_tensor scale = bn_weight_scale_shape(BN_F64, s[2], s[1], s[3]);
-        op_case k = {.name = "bitlinear", .spec.op = BN_OP_BITLINEAR};
-        k.spec.params.weight.group_size = s[3];
-        codes(&k, 0, bn_tensor_2d(BN_I8, s[0], s[1]));
-        positives(&k, 1, bn_tensor_1d(BN_F64, s[0]));
-        codes(&k, 2, bn_tensor_2d(BN_T2, s[2], s[1]));
-        positives(&k, 3, scale);
-        if (i % 2)
-            reals(&k, 4, bn_tensor_1d(BN_F64, s[2]), 1);
+        op_case k = case_bitlinear(s[0], s[1], s[2], s[3], i % 2);
         check(&k);
     }
 }
@@ -124,15 +66,16 @@ static void bitlinear_of_many_blocks(void **state)
 static void head_of_many_chunks(void **state)
 {
     (void)state;
-    int32_t *labels = memory(150 * sizeof *labels);
+    int32_t *labels = malloc(150 * sizeof *labels);
+    assert_non_null(labels);
     op_case k = {.name = "head", .spec.op = BN_OP_LINEAR_CROSS_ENTROPY};
     k.spec.params.cross_entropy.ignore_index = -100;
     k.spec.params.cross_entropy.chunk_rows = 64;
-    reals(&k, 0, bn_tensor_2d(BN_F64, 150, 70), 1);
-    reals(&k, 1, bn_tensor_2d(BN_F64, 333, 70), 0.2);
+    case_reals(&k, 0, bn_tensor_2d(BN_F64, 150, 70), 1);
+    case_reals(&k, 1, bn_tensor_2d(BN_F64, 333, 70), 0.2);
     for (int i = 0; i < 150; i++)
         labels[i] = i % 7 == 3 ? -100 : i * 37 % 333;
-    place(&k, 2, bn_tensor_1d(BN_I32, 150), labels);
+    case_place(&k, 2, bn_tensor_1d(BN_I32, 150), labels);
     check(&k);
 }
 
@@ -147,18 +90,18 @@ static void attention_of_many_blocks(void **state)
         op_case k = {.name = "attention", .spec.op = BN_OP_ATTENTION};
         k.spec.params.attention.heads = s[2];
         k.spec.params.attention.kv_heads = s[3];
-        reals(&k, 0, bn_tensor_3d(BN_F64, s[0], s[1], s[2] * s[4]), 1);
-        reals(&k, 1, bn_tensor_3d(BN_F64, s[0], s[1], s[3] * s[4]), 1);
-        reals(&k, 2, bn_tensor_3d(BN_F64, s[0], s[1], s[3] * s[4]), 1);
+        case_reals(&k, 0, bn_tensor_3d(BN_F64, s[0], s[1], s[2] * s[4]), 1);
+        case_reals(&k, 1, bn_tensor_3d(BN_F64, s[0], s[1], s[3] * s[4]), 1);
+        case_reals(&k, 2, bn_tensor_3d(BN_F64, s[0], s[1], s[3] * s[4]), 1);
         check(&k);
     }
     op_case k = {.name = "kv_attention", .spec.op = BN_OP_KV_ATTENTION, .spec.run.position = 101};
     k.spec.params.attention.heads = 4;
     k.spec.params.attention.kv_heads = 2;
-    reals(&k, 0, bn_tensor_3d(BN_F64, 1, 30, 4 * 24), 1);
+    case_reals(&k, 0, bn_tensor_3d(BN_F64, 1, 30, 4 * 24), 1);
     for (int i = 1; i < 3; i++) {
-        reals(&k, i, bn_tensor_3d(BN_F64, 1, 30, 2 * 24), 1);
-        reals(&k, i + 2, bn_tensor_2d(BN_F64, 140, 2 * 24), 1);
+        case_reals(&k, i, bn_tensor_3d(BN_F64, 1, 30, 2 * 24), 1);
+        case_reals(&k, i + 2, bn_tensor_2d(BN_F64, 140, 2 * 24), 1);
     }
     check(&k);
 }
@@ -184,9 +127,9 @@ static void cached_attention_equals_attention(void **state)
         assert_ok(bn_opencl_backend_new(NULL, &options, &backend));
         k.spec.params.attention.heads = H;
         k.spec.params.attention.kv_heads = KV;
-        reals(&k, 0, bn_tensor_3d(BN_F64, 1, T, H * HD), 1);
-        reals(&k, 1, bn_tensor_3d(BN_F64, 1, T, KV * HD), 1);
-        reals(&k, 2, bn_tensor_3d(BN_F64, 1, T, KV * HD), 1);
+        case_reals(&k, 0, bn_tensor_3d(BN_F64, 1, T, H * HD), 1);
+        case_reals(&k, 1, bn_tensor_3d(BN_F64, 1, T, KV * HD), 1);
+        case_reals(&k, 2, bn_tensor_3d(BN_F64, 1, T, KV * HD), 1);
         assert_ok(bn_op_instance_init(&instance, backend, &k.spec));
         assert_ok(bn_op_instance_forward(&instance));
         download(&instance, whole);
@@ -209,8 +152,7 @@ static void cached_attention_equals_attention(void **state)
             bn_op_instance_clear(&instance);
             assert_memory_equal(part, whole + first * H * HD, (size_t)(n * H * HD) * sizeof(float));
         }
-        for (int i = 0; i < BN_MAX_IN; i++)
-            free(k.owned[i]);
+        case_clear(&k);
         bn_backend_free(backend);
     }
 }
