@@ -1,6 +1,8 @@
-/* bitnet-eval - loss, perplexity and bits per byte of a model on a text. */
+/* bitnet-eval - loss, perplexity and bits per byte of a model on a text, or
+ * loss and accuracy of an MLP on a table. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "base/timer.h"
@@ -17,9 +19,9 @@ struct args {
 
 static const bn_option options[] = {
     {"data", 0, "FILE", BN_OPT_STRING, offsetof(struct args, data),
-     "text to evaluate on: a file or a quoted pattern"},
+     "text to evaluate on: a file or a quoted pattern; of an mlp a table"},
     {"validation-split", 0, NULL, BN_OPT_FLAG, offsetof(struct args, validation_split),
-     "only the tail that training holds out; without --data, of the model's own text"},
+     "only what training holds out; without --data, of the model's own text or table"},
     {"max-batches", 0, "N", BN_OPT_I64, offsetof(struct args, max_batches),
      "at most N batches, evenly spaced; 0 takes the whole text (0)"},
     {"batch-size", 0, "N", BN_OPT_I64, offsetof(struct args, batch_size),
@@ -34,14 +36,16 @@ static const bn_positional positionals[] = {
     {0}};
 
 static const bn_program program = {
-    "bitnet-eval", "Measures how well a model predicts a text.", options, positionals,
+    "bitnet-eval", "Measures how well a model predicts a text or sorts a table.", options,
+    positionals,
     "The text is cut into windows as long as in training; every token but the first is\n"
     "predicted once. Loss is in nats per token. Exit codes: 0 done, 1 failure, 2 usage, 65 bad\n"
     "data or model file, 66 input missing, 69 no device.\n"};
 
-static bn_status print_json(const bn_loaded *loaded, const bn_text_source *source,
-                            const bn_score *score, double seconds)
+static bn_status print_json(const bn_loaded *loaded, const char *data, const bn_score *score,
+                            double seconds)
 {
+    const bool classifier = bn_model_is_classifier(loaded->model);
     bn_json json = {.indent = 2};
     char *text = NULL;
     bn_json_object(&json, NULL);
@@ -49,16 +53,23 @@ static bn_status print_json(const bn_loaded *loaded, const bn_text_source *sourc
     bn_json_bool(&json, "packed", loaded->is_packed);
     if (!loaded->is_packed)
         bn_json_int(&json, "step", loaded->step);
-    bn_json_string(&json, "data", bn_corpus_name(source->corpus));
-    bn_json_int(&json, "tokens", score->labels);
-    bn_json_int(&json, "bytes", score->bytes);
+    bn_json_string(&json, "data", data);
+    bn_json_int(&json, classifier ? "examples" : "tokens", score->labels);
+    if (!classifier)
+        bn_json_int(&json, "bytes", score->bytes);
     bn_json_int(&json, "batches", score->batches);
-    bn_json_int(&json, "batches_in_text", score->total);
+    bn_json_int(&json, classifier ? "batches_in_table" : "batches_in_text", score->total);
     bn_json_double(&json, "loss", bn_score_loss(score));
-    bn_json_double(&json, "perplexity", bn_score_perplexity(score));
-    bn_json_double(&json, "bits_per_byte", bn_score_bits_per_byte(score));
+    if (classifier) {
+        bn_json_double(&json, "accuracy", bn_score_accuracy(score));
+        bn_json_int(&json, "correct", score->correct);
+    } else {
+        bn_json_double(&json, "perplexity", bn_score_perplexity(score));
+        bn_json_double(&json, "bits_per_byte", bn_score_bits_per_byte(score));
+    }
     bn_json_double(&json, "elapsed_s", seconds);
-    bn_json_double(&json, "tokens_per_second", (double)score->labels / seconds);
+    bn_json_double(&json, classifier ? "examples_per_second" : "tokens_per_second",
+                   (double)score->labels / seconds);
     bn_json_object_end(&json);
     BN_TRY(bn_json_take(&json, &text));
     bn_status status = bn_tool_print(text);
@@ -66,19 +77,27 @@ static bn_status print_json(const bn_loaded *loaded, const bn_text_source *sourc
     return status;
 }
 
-static bn_status print_text(const bn_score *score, double seconds)
+static bn_status print_text(const bn_loaded *loaded, const bn_score *score, double seconds)
 {
+    const bool classifier = bn_model_is_classifier(loaded->model);
+    const char *unit = classifier ? "examples" : "tokens";
     bn_text text = {0};
-    bn_text_addf(&text, "loss           %.6f nats per token\n", bn_score_loss(score));
-    bn_text_addf(&text, "perplexity     %.4f\n", bn_score_perplexity(score));
-    bn_text_addf(&text, "bits per byte  %.4f\n", bn_score_bits_per_byte(score));
-    bn_text_addf(&text, "tokens         %lld", (long long)score->labels);
+    bn_text_addf(&text, "loss           %.6f nats per %.*s\n", bn_score_loss(score),
+                 (int)strlen(unit) - 1, unit);
+    if (classifier) {
+        bn_text_addf(&text, "accuracy       %.4f (%lld right)\n", bn_score_accuracy(score),
+                     (long long)score->correct);
+    } else {
+        bn_text_addf(&text, "perplexity     %.4f\n", bn_score_perplexity(score));
+        bn_text_addf(&text, "bits per byte  %.4f\n", bn_score_bits_per_byte(score));
+    }
+    bn_text_addf(&text, "%-14s %lld", unit, (long long)score->labels);
     if (score->batches < score->total)
         bn_text_addf(&text, " (%lld of %lld batches)", (long long)score->batches,
                      (long long)score->total);
     bn_text_add(&text, "\n");
-    fprintf(stderr, "bitnet-eval: %.1f s, %.0f tokens/s\n", seconds,
-            (double)score->labels / seconds);
+    fprintf(stderr, "bitnet-eval: %.1f s, %.0f %s/s\n", seconds, (double)score->labels / seconds,
+            unit);
     return bn_tool_print_text(&text);
 }
 
@@ -95,27 +114,58 @@ static bn_status check_args(const struct args *args)
     return BN_OK;
 }
 
+static bn_status print(const struct args *args, const bn_loaded *loaded, const char *data,
+                       const bn_score *score, double start)
+{
+    const double seconds = bn_seconds() - start;
+    return args->json ? print_json(loaded, data, score, seconds)
+                      : print_text(loaded, score, seconds);
+}
+
+static int64_t batch_size(const struct args *args, const bn_loaded *loaded)
+{
+    return args->batch_size ? args->batch_size : loaded->config.training.batch_size;
+}
+
+static bn_status score_text(const struct args *args, const bn_loaded *loaded)
+{
+    const bn_config *config = &loaded->config;
+    bn_text_source source;
+    bn_score score;
+    BN_TRY(bn_text_source_open(config, args->data, args->validation_split, loaded->tokenizer,
+                               &source));
+    const double start = bn_seconds();
+    bn_status status =
+        bn_score_span(loaded->model, source.span, loaded->tokenizer, batch_size(args, loaded),
+                      bn_window_length(config), args->max_batches, &score);
+    if (status == BN_OK)
+        status = print(args, loaded, bn_corpus_name(source.corpus), &score, start);
+    bn_text_source_clear(&source);
+    return status;
+}
+
+static bn_status score_table(const struct args *args, const bn_loaded *loaded)
+{
+    bn_table_source source;
+    bn_score score;
+    BN_TRY(bn_table_source_open(&loaded->config, args->data, args->validation_split, &source));
+    const double start = bn_seconds();
+    bn_status status = bn_score_rows(loaded->model, source.rows, batch_size(args, loaded),
+                                     args->max_batches, &score);
+    if (status == BN_OK)
+        status = print(args, loaded, bn_table_name(source.table), &score, start);
+    bn_table_source_clear(&source);
+    return status;
+}
+
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
-    bn_tool_model model = {0};
-    bn_text_source source = {0};
-    bn_status status = BN_OK;
-    bn_score score;
-    BN_TRY_OUT(check_args(args));
-    BN_TRY_OUT(bn_tool_open(args->model, &args->where, true, &model));
-    const bn_config *config = &model.loaded.config;
-    BN_TRY_OUT(bn_text_source_open(config, args->data, args->validation_split,
-                                   model.loaded.tokenizer, &source));
-    const int64_t batch = args->batch_size ? args->batch_size : config->training.batch_size;
-    const double start = bn_seconds();
-    BN_TRY_OUT(bn_score_span(model.loaded.model, source.span, model.loaded.tokenizer, batch,
-                             bn_window_length(config), args->max_batches, &score));
-    const double seconds = bn_seconds() - start;
-    status = args->json ? print_json(&model.loaded, &source, &score, seconds)
-                        : print_text(&score, seconds);
-out:
-    bn_text_source_clear(&source);
+    bn_tool_model model;
+    BN_TRY(check_args(args));
+    BN_TRY(bn_tool_open(args->model, &args->where, true, &model));
+    bn_status status = bn_model_is_classifier(model.loaded.model) ? score_table(args, &model.loaded)
+                                                                  : score_text(args, &model.loaded);
     bn_tool_close(&model);
     return status;
 }

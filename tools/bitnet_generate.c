@@ -262,6 +262,7 @@ static bn_status run_program(void *arg)
     BN_TRY_OUT(check_args(args));
     BN_TRY_OUT(read_prompt(args, &prompt));
     BN_TRY_OUT(bn_tool_open(args->model, &args->where, true, &model));
+    BN_TRY_OUT(bn_loaded_expect(&model.loaded, BN_KIND_TRANSFORMER));
     run.tokenizer = model.loaded.tokenizer;
     /* Ids beyond the tokenizer's, where model.vocab_size is larger, stand for
      * no text: they are never chosen. */

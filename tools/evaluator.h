@@ -1,31 +1,40 @@
-/* evaluator.h - the loss of a model on given tokens, without gradients. */
+/* evaluator.h - the loss of a model on given tokens, and of an MLP its right
+ * answers, without gradients. */
 #ifndef BN_TOOLS_EVALUATOR_H
 #define BN_TOOLS_EVALUATOR_H
 
-#include "data/batcher.h"
+#include "data/table.h"
 #include "model/model.h"
 
-/* One recorded graph, ids and labels i32 [batch, time]. */
+/* One recorded graph: input as bn_model_input(), labels i32 [batch, time]. */
 typedef struct bn_evaluator {
-    bn_backend *backend; /* borrowed */
+    const bn_model *model; /* borrowed */
     bn_tape *tape;
-    bn_buffer arena, tokens;
-    bn_tensor ids, labels;
-    bn_value loss;
+    bn_buffer arena, memory;
+    bn_tensor input, labels;
+    bn_value loss, logits;
+    float *host_logits; /* of an MLP; else NULL */
 } bn_evaluator;
 
-/* The model must outlive the evaluator; time <= model->positions. *out need
+/* The model must outlive the evaluator; time <= model->positions (an MLP takes
+ * batch * time examples). *out need
  * not be initialised; on failure it is cleared. */
 bn_status bn_evaluator_init(const bn_model *model, int64_t batch, int64_t time,
                             bn_evaluator *out) BN_MUST_CHECK;
 void bn_evaluator_clear(bn_evaluator *evaluator); /* {0} is fine */
 
-/* Mean loss in nats over the labels that are not BN_LABEL_IGNORE. */
-bn_status bn_evaluator_run(bn_evaluator *evaluator, const int32_t *tokens, const int32_t *labels,
+/* Mean loss in nats over the labels that are not BN_LABEL_IGNORE; `input` as
+ * for bn_model_put_input(). */
+bn_status bn_evaluator_run(bn_evaluator *evaluator, const void *input, const int32_t *labels,
                            double *loss) BN_MUST_CHECK;
+
+/* Of an MLP, after a run: its logits [batch * time, classes], good until the
+ * next call. */
+bn_status bn_evaluator_logits(bn_evaluator *evaluator, const float **logits) BN_MUST_CHECK;
 
 typedef struct bn_score {
     double nats;            /* sum over the labels */
+    int64_t correct;        /* of an MLP: labels that got the largest logit */
     int64_t labels, bytes;  /* predicted tokens, and the text bytes they stand for */
     int64_t batches, total; /* visited, and how many cover the text */
 } bn_score;
@@ -35,6 +44,16 @@ static inline double bn_score_loss(const bn_score *score)
     return score->nats / (double)score->labels;
 }
 
+/* Adds one batch of which the first `count` labels are to be counted. */
+bn_status bn_score_add(bn_evaluator *evaluator, const void *input, const int32_t *labels,
+                       int64_t count, bn_score *score) BN_MUST_CHECK;
+
+/* Of an MLP. */
+static inline double bn_score_accuracy(const bn_score *score)
+{
+    return (double)score->correct / (double)score->labels;
+}
+
 double bn_score_perplexity(const bn_score *score);
 double bn_score_bits_per_byte(const bn_score *score);
 
@@ -42,6 +61,10 @@ double bn_score_bits_per_byte(const bn_score *score);
  * bn_eval_batches_init(). BN_FAIL if it is not finite. */
 bn_status bn_score_span(const bn_model *model, bn_span span, const bn_tokenizer *tokenizer,
                         int64_t batch, int64_t time, int64_t max_batches,
+                        bn_score *out) BN_MUST_CHECK;
+
+/* Loss and right answers of an MLP over rows of a table, likewise. */
+bn_status bn_score_rows(const bn_model *model, bn_rows rows, int64_t batch, int64_t max_batches,
                         bn_score *out) BN_MUST_CHECK;
 
 #endif

@@ -189,6 +189,8 @@ static bn_status check_file(bn_h5_reader *file, const bn_packed_info *info,
     int arrays = 0;
     BN_TRY(check_text(file, "format", "bitnet-packed"));
     BN_TRY(check_text(file, "config_json", info->config_json));
+    const bool json = info->tokenizer[0] == '{';
+    BN_TRY(check_text(file, json ? "tokenizer_json" : "tokenizer", info->tokenizer));
     for (int i = 0; i < set->count; i++) {
         const bn_export_item *item = &set->items[i];
         const check c = {file, item, bn_export_encoding(item, format)};
@@ -264,12 +266,12 @@ static bn_status probe_alloc(const bn_tape *tape, bn_value logits, probe_run *ru
     return BN_OK;
 }
 
-bn_status bn_probe_run(const bn_model *model, const int32_t *ids, int64_t time, bn_probe *out)
+bn_status bn_probe_run(const bn_model *model, const void *ids, int64_t time, bn_probe *out)
 {
     return bn_probe_watch(model, ids, time, NULL, NULL, out);
 }
 
-bn_status bn_probe_watch(const bn_model *model, const int32_t *ids, int64_t time, bn_tape_hook hook,
+bn_status bn_probe_watch(const bn_model *model, const void *ids, int64_t time, bn_tape_hook hook,
                          void *arg, bn_probe *out)
 {
     bn_backend *be = model->backend;
@@ -278,22 +280,21 @@ bn_status bn_probe_watch(const bn_model *model, const int32_t *ids, int64_t time
     bn_tape *tape = NULL;
     probe_run run = {.probe = out, .hook = hook, .arg = arg};
     const bn_run at = {0};
-    bn_tensor shape = bn_tensor_2d(BN_I32, 1, time);
+    bn_tensor shape = bn_model_input(model, 1, time);
     *out = (bn_probe){0};
     BN_TRY_OUT(be->alloc(be, bn_tensor_bytes(&shape), &tokens));
     shape = bn_tensor_at(shape, &tokens, 0);
     BN_TRY_OUT(bn_tape_new(be, &tape));
     bn_graph graph = {.tape = tape};
     bn_tape_no_grad_push(tape);
-    bn_value hidden = bn_model_hidden(model, &graph, bn_tape_input(tape, &shape), NULL);
-    bn_value logits = bn_model_head(model, &graph, hidden);
+    bn_value logits = bn_model_logits(model, &graph, bn_tape_input(tape, &shape));
     bn_tape_retain(tape, logits);
     bn_tape_no_grad_pop(tape);
     BN_TRY_OUT(bn_tape_plan(tape, BN_NO_VALUE));
     BN_TRY_OUT(probe_alloc(tape, logits, &run));
     BN_TRY_OUT(be->alloc(be, bn_tape_memory_of(tape).arena, &arena));
     BN_TRY_OUT(bn_tape_bind(tape, &arena));
-    BN_TRY_OUT(be->upload(be, &shape, ids));
+    BN_TRY_OUT(bn_model_put_input(model, &shape, ids));
     bn_tape_set_hook(tape, hash_product, &run);
     BN_TRY_OUT(bn_tape_forward(tape, &at));
     BN_TRY_OUT(run.status);

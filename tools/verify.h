@@ -25,13 +25,13 @@ typedef struct bn_probe {
     int64_t count; /* floats in `logits` */
 } bn_probe;
 
-/* Runs the model on ids[0..time-1] without gradients. *out need not be
+/* Runs the model on `time` tokens (rows of features) without gradients. *out need not be
  * initialised; on failure it is cleared. */
-bn_status bn_probe_run(const bn_model *model, const int32_t *ids, int64_t time,
+bn_status bn_probe_run(const bn_model *model, const void *ids, int64_t time,
                        bn_probe *out) BN_MUST_CHECK;
 
 /* The same, with `hook` called after each kernel. */
-bn_status bn_probe_watch(const bn_model *model, const int32_t *ids, int64_t time, bn_tape_hook hook,
+bn_status bn_probe_watch(const bn_model *model, const void *ids, int64_t time, bn_tape_hook hook,
                          void *arg, bn_probe *out) BN_MUST_CHECK;
 void bn_probe_clear(bn_probe *probe); /* {0} is fine */
 

@@ -296,7 +296,7 @@ bn_status bn_model_alloc(bn_model *model, bool with_grads)
 bn_tensor bn_model_input(const bn_model *model, int64_t batch, int64_t time)
 {
     return bn_model_is_classifier(model)
-               ? bn_tensor_2d(model->backend->real, batch, model->classifier.inputs)
+               ? bn_tensor_2d(model->backend->real, batch * time, model->classifier.inputs)
                : bn_tensor_2d(BN_I32, batch, time);
 }
 

@@ -100,7 +100,7 @@ bn_value bn_model_hidden(const bn_model *model, bn_graph *g, bn_value ids,
 bn_value bn_model_head(const bn_model *model, bn_graph *g, bn_value hidden); /* -> [..,V] */
 
 /* For either kind. The input is bn_model_input(): i32 [batch, time], or of an
- * MLP real [batch, features] (time 1); labels i32 [batch, time]. */
+ * MLP real [batch * time, features]; labels i32 [batch, time]. */
 bn_value bn_model_logits(const bn_model *model, bn_graph *g, bn_value input);
 bn_value bn_model_loss(const bn_model *model, bn_graph *g, bn_value input, bn_value labels);
 /* The loss, and the logits where they exist as a whole, else BN_NO_VALUE. */

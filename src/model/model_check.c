@@ -33,7 +33,7 @@ static bn_status make_batch(check_state *s, int64_t vocab, int64_t batch, int64_
 {
     const bool classifier = bn_model_is_classifier(s->model);
     const bn_tensor input = bn_model_input(s->model, batch, time);
-    const bn_tensor shape = bn_tensor_2d(BN_I32, batch, classifier ? 1 : time);
+    const bn_tensor shape = bn_tensor_2d(BN_I32, batch, time);
     const size_t bytes = bn_align_up(bn_tensor_bytes(&input), BN_ALIGN);
     BN_TRY(s->backend->alloc(s->backend, bytes + bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN),
                              &s->tokens));

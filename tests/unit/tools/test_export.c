@@ -247,14 +247,14 @@ static void test_sample(void **state)
     assert_ok(bn_sample_open(&config, NULL, tokenizer, &b));
     assert_true(a.random);
     assert_int_equal(a.batches * a.batch * a.time, 4096);
-    assert_memory_equal(a.tokens, b.tokens, 4096 * sizeof *a.tokens);
+    assert_memory_equal(a.tokens, b.tokens, 4096 * sizeof(int32_t));
     bn_sample_clear(&a);
     bn_sample_clear(&b);
 
     assert_ok(bn_sample_open(&config, "text", tokenizer, &a)); /* asked for: all of it */
     assert_false(a.random);
     assert_string_equal(a.source, "text");
-    assert_int_equal(a.tokens[0], text[0]);
+    assert_int_equal(*(const int32_t *)a.tokens, text[0]);
     assert_int_equal(a.labels[0], text[1]);
     bn_sample_clear(&a);
     assert_int_equal(bn_sample_open(&config, "missing", tokenizer, &a), BN_NO_INPUT);
@@ -262,11 +262,22 @@ static void test_sample(void **state)
     assert_ok(bn_config_set(&config, "data.train=text")); /* its last tenth */
     assert_ok(bn_sample_open(&config, NULL, tokenizer, &a));
     assert_false(a.random);
-    assert_int_equal(a.tokens[0], text[5400]);
+    assert_int_equal(*(const int32_t *)a.tokens, text[5400]);
     int64_t labels = 0;
     for (int64_t i = 0; i < a.batches; i++)
         labels += a.counts[i];
     assert_int_equal(labels, 599); /* the rest of the last batch is padding */
+    bn_sample_clear(&a);
+
+    /* A text that is there but bad is no reason to compare on noise instead. */
+    assert_ok(bn_fs_write("short", "x", 1));
+    assert_ok(bn_config_set(&config, "data.validation=short"));
+    assert_int_equal(bn_sample_open(&config, NULL, tokenizer, &a), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "short"));
+    assert_ok(bn_config_set(&config, "data.validation=null"));
+    assert_ok(bn_config_set(&config, "data.validation_fraction=0")); /* nothing held out */
+    assert_ok(bn_sample_open(&config, NULL, tokenizer, &a));
+    assert_true(a.random);
     bn_sample_clear(&a);
     bn_tokenizer_free(tokenizer);
     bn_config_clear(&config);

@@ -102,6 +102,22 @@ static void test_every_code_counts(void **state)
             }
 }
 
+static void test_tokenizer_counts(void **state)
+{
+    (void)state;
+    static const bn_packed_info others[] = {
+        {config, "{\"model\": {\"type\": \"BPE\"}}", "test"}, /* not even the same attribute */
+        {config, "bite", "test"},
+    };
+    own_set s;
+    open_set(&s);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_ok(bn_export_write("set.h5", &others[i], &s.set, &formats[0]));
+        expect_mismatch(bn_verify_contents("set.h5", &info, &s.set, &formats[0]), "tokenizer");
+        assert_ok(bn_verify_contents("set.h5", &others[i], &s.set, &formats[0]));
+    }
+}
+
 static void test_every_float_counts(void **state)
 {
     (void)state;
@@ -298,10 +314,15 @@ static void test_probe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_right_files_pass),   cmocka_unit_test(test_every_code_counts),
-        cmocka_unit_test(test_every_float_counts), cmocka_unit_test(test_rounding_counts),
-        cmocka_unit_test(test_structure_counts),   cmocka_unit_test(test_flipped_bytes),
-        cmocka_unit_test(test_invalid_bytes),      cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_right_files_pass),
+        cmocka_unit_test(test_every_code_counts),
+        cmocka_unit_test(test_tokenizer_counts),
+        cmocka_unit_test(test_every_float_counts),
+        cmocka_unit_test(test_rounding_counts),
+        cmocka_unit_test(test_structure_counts),
+        cmocka_unit_test(test_flipped_bytes),
+        cmocka_unit_test(test_invalid_bytes),
+        cmocka_unit_test(test_probe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
