@@ -6,12 +6,13 @@
 
 #include "base/fs.h"
 #include "tools/export_job.h"
+#include "tools/gguf_export.h"
 #include "tools/hf_export.h"
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *output, *format, *encoding, *float_dtype, *hf_weights, *data;
-    bool compress, verify, no_verify, quiet, json;
+    const char *model, *output, *format, *encoding, *float_dtype, *hf_weights, *gguf_type, *data;
+    bool compress, verify, no_verify, force, quiet, json;
     bn_tool_where where;
 };
 
@@ -19,13 +20,17 @@ static const bn_option options[] = {
     {"output", 'o', "FILE", BN_OPT_STRING, offsetof(struct args, output),
      "the packed file to write, an existing one is replaced; of safetensors a new folder"},
     {"format", 0, "NAME", BN_OPT_STRING, offsetof(struct args, format),
-     "hdf5, or safetensors: a folder that transformers loads (hdf5)"},
+     "hdf5; safetensors: a folder that transformers loads; gguf: for llama.cpp (hdf5)"},
     {"encoding", 0, "NAME", BN_OPT_STRING, offsetof(struct args, encoding),
      "of ternary weights: base3x5, 1.6 bits each, or ternary2, 2 bits (base3x5)"},
     {"float-dtype", 0, "NAME", BN_OPT_STRING, offsetof(struct args, float_dtype),
-     "of embedding and head: float32, float16 or bfloat16 (float32)"},
+     "of embedding and head: float32, float16, bfloat16, or of gguf q8_0 (float32)"},
     {"hf-weights", 0, "FORM", BN_OPT_STRING, offsetof(struct args, hf_weights),
      "of safetensors: packed, bf16, float32 or shadow (packed)"},
+    {"gguf-type", 0, "TYPE", BN_OPT_STRING, offsetof(struct args, gguf_type),
+     "of gguf, of ternary weights: tq2_0, tq1_0 or q4_0 (tq2_0)"},
+    {"force", 0, NULL, BN_OPT_FLAG, offsetof(struct args, force),
+     "of gguf: write a model that llama.cpp computes differently"},
     {"compress", 0, NULL, BN_OPT_FLAG, offsetof(struct args, compress), "deflate the datasets"},
     {"verify", 0, NULL, BN_OPT_FLAG, offsetof(struct args, verify),
      "compare the file with the model before it gets its name (the default)"},
@@ -45,7 +50,8 @@ static const bn_positional positionals[] = {
 
 static const bn_program program = {
     "bitnet-export", "Packs a trained model into a small file for inference.", options, positionals,
-    "Codes and scales are stored as the device quantized them. --hf-weights packed needs one\n"
+    "Codes and scales are stored as the device quantized them; blocks of gguf hold scales as\n"
+    "float16, but one scale per tensor as float32. --hf-weights packed needs one\n"
     "scale per tensor; bf16 and float32 hold any model; shadow holds the weights that are\n"
     "trained, for transformers to quantize and train on. FILE.report.json says what was\n"
     "stored how and how it was verified. Exit codes: 0 done, 1 failure, 2 usage, 3 the file\n"
@@ -78,6 +84,11 @@ static bn_status choose_form(const char *word, bn_hf_form *out)
             return BN_OK;
         }
     return bn_error(BN_USAGE, "--hf-weights %s: expected packed, bf16, float32 or shadow", word);
+}
+
+static bool is_q8(const struct args *args)
+{
+    return strcmp(args->float_dtype, "q8_0") == 0;
 }
 
 /* The output would replace the file that is being read. */
@@ -131,14 +142,38 @@ static bn_status export_folder(const struct args *args, const bn_export_format *
     return print(args, &report);
 }
 
+static bn_status export_gguf(const struct args *args, const bn_export_format *format,
+                             bn_loaded *source)
+{
+    static const bn_gguf_type floats[] = {[BN_ENC_FLOAT32] = BN_GGUF_F32,
+                                          [BN_ENC_FLOAT16] = BN_GGUF_F16,
+                                          [BN_ENC_BFLOAT16] = BN_GGUF_BF16};
+    bn_gguf_export_request request = {.output = args->output,
+                                      .producer = bn_tool_producer,
+                                      .layout.floats =
+                                          is_q8(args) ? BN_GGUF_Q8_0 : floats[format->floats],
+                                      .verify = !args->no_verify,
+                                      .force = args->force,
+                                      .data = args->data};
+    bn_export_report report;
+    if (!bn_gguf_type_find(args->gguf_type, &request.layout.ternary) ||
+        !bn_gguf_holds_codes(request.layout.ternary))
+        return bn_error(BN_USAGE, "--gguf-type %s: expected tq2_0, tq1_0 or q4_0", args->gguf_type);
+    BN_TRY(check_same_file(source->path, args->output));
+    BN_TRY(bn_gguf_export_run(&request, source, &report));
+    return print(args, &report);
+}
+
 typedef struct export_format {
     const char *name;
     bool is_folder; /* of several files */
+    bool takes_q8;  /* --float-dtype q8_0 */
     bn_status (*run)(const struct args *args, const bn_export_format *format, bn_loaded *source);
 } export_format;
 
-static const export_format formats[] = {{"hdf5", false, export_file},
-                                        {"safetensors", true, export_folder}};
+static const export_format formats[] = {{"hdf5", false, false, export_file},
+                                        {"safetensors", true, false, export_folder},
+                                        {"gguf", false, true, export_gguf}};
 enum { FORMATS = sizeof formats / sizeof *formats };
 
 static bn_status find_format(const char *name, const export_format **out)
@@ -170,7 +205,9 @@ static bn_status check_args(const struct args *args, bn_export_format *format,
     if (args->verify && args->no_verify)
         return bn_error(BN_USAGE, "--verify and --no-verify exclude each other");
     BN_TRY(choose("encoding", args->encoding, ternary, 2, &format->ternary));
-    BN_TRY(choose("float-dtype", args->float_dtype, floats, 3, &format->floats));
+    format->floats = BN_ENC_FLOAT32;
+    if (!(*target)->takes_q8 || !is_q8(args))
+        BN_TRY(choose("float-dtype", args->float_dtype, floats, 3, &format->floats));
     format->deflate = args->compress ? 6 : 0;
     if (!(*target)->is_folder && bn_fs_is_dir(args->output))
         return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
@@ -196,6 +233,7 @@ int main(int argc, char **argv)
                         .encoding = "base3x5",
                         .float_dtype = "float32",
                         .hf_weights = "packed",
+                        .gguf_type = "tq2_0",
                         .where = BN_TOOL_WHERE_DEFAULT};
     return bn_tool_main(&program, run, &args, argc, argv);
 }

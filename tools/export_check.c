@@ -1,9 +1,11 @@
 #include "tools/export_check.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "quant/pack.h"
+#include "quant/quantize.h"
 
 /* ---- numbers ---- */
 
@@ -63,21 +65,39 @@ static bn_linear_layer *layer_of(const bn_model *model, const char *name)
     return NULL;
 }
 
-bn_status bn_export_apply(const bn_export_set *set, const bn_model *model)
+/* Codes times scales, for a layer that computes with float weights. */
+static bn_status apply_flat(const bn_export_item *item, bn_backend *be, const bn_tensor *value)
+{
+    const int64_t n = bn_export_numel(item);
+    float *values = malloc((size_t)n * sizeof *values);
+    if (!values)
+        return bn_error_nomem(item->name, (size_t)n * sizeof *values);
+    bn_weight_dequantize_rows_f32(item->codes, item->data, 0, item->shape[0], item->shape[1],
+                                  item->group_size, values);
+    bn_status status = bn_backend_put_f32(be, value, values, n);
+    free(values);
+    return status;
+}
+
+static bn_status apply_item(const bn_export_item *item, const bn_model *model)
 {
     bn_backend *be = model->backend;
-    for (int i = 0; i < set->count; i++) {
-        const bn_export_item *item = &set->items[i];
-        bn_linear_layer *layer = layer_of(model, item->name);
-        const bn_param *param = bn_param_set_find(&model->params, item->name);
-        if (item->ternary) {
-            BN_TRY(bn_backend_put_f32(be, &layer->scale, item->data, item->count));
-        } else if (param) {
-            BN_TRY(bn_backend_put_f32(be, &param->value, item->data, item->count));
-            if (layer && layer->codes.buffer)
-                layer->is_bit = false;
-        }
-    }
+    bn_linear_layer *layer = layer_of(model, item->name);
+    const bn_param *param = bn_param_set_find(&model->params, item->name);
+    if (item->ternary)
+        return layer->codes.buffer ? bn_backend_put_f32(be, &layer->scale, item->data, item->count)
+                                   : apply_flat(item, be, &layer->weight->value);
+    if (!param)
+        return BN_OK;
+    if (layer && layer->codes.buffer)
+        layer->is_bit = false;
+    return bn_backend_put_f32(be, &param->value, item->data, item->count);
+}
+
+bn_status bn_export_apply(const bn_export_set *set, const bn_model *model)
+{
+    for (int i = 0; i < set->count; i++)
+        BN_TRY(apply_item(&set->items[i], model));
     return BN_OK;
 }
 
