@@ -14,6 +14,7 @@ typedef struct generation {
     int32_t *ids;
     float *logits, *other;
     int64_t prompt, vocab;
+    double bytes; /* of weights that a token reads */
 } generation;
 
 static bn_status prefill(void *arg)
@@ -54,7 +55,7 @@ static bn_status time_both(bench *b, const workload *w, generation *g)
     bench_report(b, &r);
     snprintf(shape, sizeof shape, "at position %lld", (long long)(g->prompt / 2));
     snprintf(name, sizeof name, "%s decode", w->name);
-    r = (bench_result){.name = name, .shape = shape, .tokens = 1};
+    r = (bench_result){.name = name, .shape = shape, .tokens = 1, .bytes = g->bytes};
     BN_TRY(bench_time(b, decode, g, &r));
     bench_report(b, &r);
     return BN_OK;
@@ -77,7 +78,12 @@ static bn_status run_shape(bench *b, const workload *w)
         g.ids[i] = (int32_t)bn_rng_below(&rng, (uint64_t)w->vocab);
     BN_TRY_OUT(workload_model(w, b->backend, false, &model));
     BN_TRY_OUT(bn_model_pack(model));
+    g.bytes = (double)(bn_model_packed_bytes(model) + (size_t)(w->vocab * model->hidden));
     BN_TRY_OUT(bn_model_arrange(model));
+    if (w->packed)
+        BN_TRY_OUT(bn_model_quantize_head(model));
+    else
+        g.bytes += 3 * (double)(w->vocab * model->hidden); /* a float head */
     BN_TRY_OUT(bn_session_new(model, 0, &g.session));
     status = time_both(b, w, &g);
 out:
@@ -91,5 +97,5 @@ out:
 
 int main(int argc, char **argv)
 {
-    return workload_main(argc, argv, run_shape);
+    return workload_main(argc, argv, bench_memory_read, run_shape);
 }

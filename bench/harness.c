@@ -1,6 +1,7 @@
 #include "bench/harness.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,4 +191,53 @@ void bench_report(bench *b, const bench_result *r)
     printf("%-32s %-30s %10.1f %10.1f %16s %9.1f %9s\n", r->name, r->shape, r->min_s * 1e6,
            r->median_s * 1e6, work, bandwidth, error);
     fflush(stdout);
+}
+
+/* ---- the memory's limit -------------------------------------------------- */
+
+enum { READ_BYTES = 1 << 29, READ_CHUNK = 1 << 20 };
+
+typedef struct memory_read {
+    bn_threads *threads;
+    const uint64_t *data;
+    _Atomic uint64_t sum; /* so that the reading has a result */
+} memory_read;
+
+static void read_chunk(void *arg, int64_t chunk, int worker)
+{
+    (void)worker;
+    enum { N = READ_CHUNK / sizeof(uint64_t), LANES = 16 };
+    memory_read *m = arg;
+    const uint64_t *data = m->data + chunk * N;
+    uint64_t lane[LANES] = {0}, sum = 0;
+    for (int64_t i = 0; i < N; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            lane[l] += data[i + l];
+    for (int l = 0; l < LANES; l++)
+        sum += lane[l];
+    m->sum += sum;
+}
+
+static bn_status read_all(void *arg)
+{
+    memory_read *m = arg;
+    bn_parallel_for(m->threads, READ_BYTES / READ_CHUNK, read_chunk, m);
+    return BN_OK;
+}
+
+bn_status bench_memory_read(bench *b)
+{
+    memory_read m = {.threads = bn_cpu_threads(b->backend)};
+    bench_result r = {.name = "memory read", .shape = "512 MiB", .bytes = READ_BYTES, .error = -1};
+    bn_buffer memory;
+    if (!bench_wants(b, r.name))
+        return BN_OK;
+    BN_TRY(b->backend->alloc(b->backend, READ_BYTES, &memory));
+    memset(memory.host, 1, READ_BYTES);
+    m.data = memory.host;
+    bn_status status = bench_time(b, read_all, &m, &r);
+    b->backend->release(b->backend, &memory);
+    if (status == BN_OK)
+        bench_report(b, &r);
+    return status;
 }

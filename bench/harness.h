@@ -56,6 +56,10 @@ typedef struct bench_result {
 /* Times `body` and fills min_s and median_s. */
 bn_status bench_time(const bench *b, bench_body body, void *arg, bench_result *r) BN_MUST_CHECK;
 
+/* Reports how fast all threads together read memory that no cache holds: the
+ * limit of whatever reads its data once. Once per program. */
+bn_status bench_memory_read(bench *b) BN_MUST_CHECK;
+
 /* One line of the table, or one object. */
 void bench_report(bench *b, const bench_result *r);
 

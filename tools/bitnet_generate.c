@@ -16,7 +16,7 @@ struct args {
     int64_t tokens, top_k;
     double temperature, top_p;
     uint64_t seed;
-    bool greedy, no_echo, quiet;
+    bool greedy, int8_head, no_echo, quiet;
     bn_tool_where where;
 };
 
@@ -36,6 +36,8 @@ static const bn_option options[] = {
     {"seed", 0, "N", BN_OPT_U64, offsetof(struct args, seed), "of the random draws (1337)"},
     {"stop", 0, "TEXT", BN_OPT_STRING, offsetof(struct args, stop),
      "end before this text would appear"},
+    {"int8-head", 0, NULL, BN_OPT_FLAG, offsetof(struct args, int8_head),
+     "round the output head to int8: faster where the vocabulary is large, not the same numbers"},
     {"no-echo", 0, NULL, BN_OPT_FLAG, offsetof(struct args, no_echo), "do not print the prompt"},
     {"quiet", 'q', NULL, BN_OPT_FLAG, offsetof(struct args, quiet), "no statistics"},
     BN_TOOL_WHERE_OPTIONS(struct args),
@@ -268,6 +270,8 @@ static bn_status run_program(void *arg)
      * no text: they are never chosen. */
     run.vocab = model.loaded.model->vocab;
     BN_TRY_OUT(run_alloc(&run, prompt.size));
+    if (args->int8_head)
+        BN_TRY_OUT(bn_model_quantize_head(model.loaded.model));
     BN_TRY_OUT(bn_session_new(model.loaded.model, 0, &run.session));
     run.vocab = bn_tokenizer_vocab_size(run.tokenizer);
     BN_TRY_OUT(run_session(&run, &prompt));

@@ -10,10 +10,10 @@ void bn_backend_free(bn_backend *backend)
         backend->free(backend);
 }
 
-/* A weight that a backend has arranged is for its forward product alone. */
-static bn_status check_layout(const bn_backend *backend, const bn_op_call *call, bool readable)
+/* `weights`: mask of dtypes that are read besides BN_T2. */
+static bn_status check_weight(const bn_backend *backend, const bn_op_call *call, unsigned weights)
 {
-    if (call->op != BN_OP_BITLINEAR || call->in[2].dtype == BN_T2 || readable)
+    if (call->op != BN_OP_BITLINEAR || (weights | 1u << BN_T2) & 1u << call->in[2].dtype)
         return BN_OK;
     return bn_error(BN_FAIL, "backend %s: bitlinear cannot read a weight that is %s", backend->name,
                     bn_dtype_name(call->in[2].dtype));
@@ -25,7 +25,7 @@ bn_status bn_backend_forward(bn_backend *backend, const bn_op_call *call)
     if (!kernel)
         return bn_error(BN_FAIL, "backend %s has no forward kernel for %s", backend->name,
                         bn_op_table[call->op].name);
-    BN_TRY(check_layout(backend, call, backend->arrange != NULL));
+    BN_TRY(check_weight(backend, call, backend->weights));
     return kernel(backend, call);
 }
 
@@ -35,7 +35,7 @@ bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call)
     if (!kernel)
         return bn_error(BN_FAIL, "backend %s has no backward kernel for %s", backend->name,
                         bn_op_table[call->op].name);
-    BN_TRY(check_layout(backend, call, false));
+    BN_TRY(check_weight(backend, call, 0));
     return kernel(backend, call);
 }
 

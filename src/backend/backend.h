@@ -49,6 +49,8 @@ typedef struct bn_choice {
 struct bn_backend {
     const char *name; /* "cpu", "ref64", "opencl:0" ... */
     bn_dtype real;    /* BN_F32 or BN_F64 */
+    /* Weights that BITLINEAR's forward reads besides BN_T2: mask of 1 << dtype. */
+    unsigned weights;
     bn_kernel_row rows[BN_OP_COUNT];
 
     /* Memory. alloc() gives zeroed memory aligned to BN_ALIGN. */

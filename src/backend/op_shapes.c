@@ -113,8 +113,11 @@ static bn_status infer_bitlinear(bn_op_call *c, bn_dtype real)
 {
     const bn_tensor *x = &c->in[0], *step = &c->in[1], *w = &c->in[2], *scale = &c->in[3];
     NEED(present(x) && x->dtype == BN_I8, "x must be int8 codes");
-    NEED((is(w, BN_T2, 2) || is(w, BN_T2_LANES, 2)) && w->shape[1] == bn_tensor_cols(x),
-         "weight must be ternary2 [out, last dimension of x]");
+    NEED((is(w, BN_T2, 2) || is(w, BN_T2_LANES, 2) || is(w, BN_I8, 2)) &&
+             w->shape[1] == bn_tensor_cols(x),
+         "weight must be codes [out, last dimension of x]");
+    NEED(w->shape[1] <= (w->dtype == BN_I8 ? BN_MAX_IN_INT8 : BN_MAX_IN_INT32),
+         "a row is too long for the int32 sum");
     NEED(is(step, real, 1) && (step->shape[0] == 1 || step->shape[0] == bn_tensor_rows(x)),
          "the activation step must be real [rows] or [1]");
     NEED(group_ok(c->params->weight.group_size, w->shape[1]), "group size must be in 1..in");

@@ -123,6 +123,7 @@ static bn_cpu *cpu_new(const char *name, bn_dtype real)
     cpu->backend = (bn_backend){
         .name = name,
         .real = real,
+        .weights = 1u << BN_I8,
         .alloc = cpu_alloc,
         .release = cpu_release,
         .upload = cpu_upload,

@@ -127,7 +127,8 @@ void bn_model_free(bn_model *model)
 {
     if (!model)
         return;
-    bn_buffer *buffers[] = {&model->values, &model->grads, &model->packed, &model->tables};
+    bn_buffer *buffers[] = {&model->values, &model->grads, &model->packed, &model->tables,
+                            &model->head};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         model->backend->release(model->backend, buffers[i]);
     bn_param_set_clear(&model->params);
@@ -355,5 +356,26 @@ bn_status bn_model_arrange(bn_model *model)
         if (layer->codes.buffer)
             BN_TRY(be->arrange(be, &layer->codes, &layer->scale, layer->quant.group_size));
     }
+    return BN_OK;
+}
+
+bn_status bn_model_quantize_head(bn_model *model)
+{
+    bn_backend *be = model->backend;
+    if (!model->tied && model->lm_head.is_bit)
+        return bn_error(BN_USAGE, "the output head has ternary weights already");
+    if (!(be->weights & 1u << BN_I8))
+        return bn_error(BN_USAGE, "backend %s has no product with int8 weights", be->name);
+    const bn_param *weight = model->tied ? model->embed_tokens.weight : model->lm_head.weight;
+    bn_op_params params = {.act = {.per_tensor = false}};
+    bn_op_call call = {.op = BN_OP_ACT_QUANT, .params = &params, .in[0] = weight->value};
+    BN_TRY(bn_op_infer(&call, be->real));
+    const size_t codes = bn_align_up(bn_tensor_bytes(&call.out[0]), BN_ALIGN);
+    BN_TRY(be->alloc(be, codes + bn_tensor_bytes(&call.out[1]), &model->head));
+    call.out[0] = bn_tensor_at(call.out[0], &model->head, 0);
+    call.out[1] = bn_tensor_at(call.out[1], &model->head, codes);
+    BN_TRY(bn_backend_forward_alone(be, &call));
+    model->head_codes = call.out[0];
+    model->head_scale = bn_tensor_at(bn_tensor_2d(be->real, model->vocab, 1), &model->head, codes);
     return BN_OK;
 }

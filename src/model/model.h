@@ -51,8 +51,9 @@ typedef struct bn_model {
     bn_linear_layer **linears; /* every Linear and BitLinear, in order */
     int n_linears;
     bn_param_set params;
-    bn_buffer values, grads, packed, tables;
+    bn_buffer values, grads, packed, tables, head;
     bn_tensor rope; /* [positions, head_dim]; memory after bn_model_alloc() */
+    bn_tensor head_codes, head_scale; /* memory after bn_model_quantize_head() */
 } bn_model;
 
 /* Layers only. vocab is the tokenizer's when the config says 0; an MLP's is
@@ -88,6 +89,13 @@ bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
  * (bn_backend.arrange). From then on they are for graphs without gradients that
  * are recorded afterwards; nobody else can read the codes. */
 bn_status bn_model_arrange(bn_model *model) BN_MUST_CHECK;
+
+/* The output head as int8 codes with one absmax scale per token of the
+ * vocabulary, its input as int8 too: a quarter of the bytes of the float head,
+ * which otherwise are most of what a decoded token reads. Rounds the logits.
+ * For graphs that are recorded afterwards. BN_USAGE where the head is a
+ * BitLinear already or the backend has no such product. */
+bn_status bn_model_quantize_head(bn_model *model) BN_MUST_CHECK;
 
 /* Bytes of codes and scales of all ternary BitLinear layers. */
 size_t bn_model_packed_bytes(const bn_model *model);

@@ -27,9 +27,6 @@
 /* Smallest weight scale and smallest absmax of an activation row. */
 #define BN_QUANT_FLOOR 1e-5
 
-/* Rows longer than this could overflow the int32 accumulator: 128 * in < 2^31. */
-#define BN_MAX_IN_INT32 INT64_C(16777215)
-
 /* Elements of a row that share one scale: `in` for one scale per row or per
  * tensor, else group_size (>= 1). */
 static inline int64_t bn_group_length(int64_t in, int64_t group_size)
@@ -134,9 +131,10 @@ void bn_act_dequantize_f64(const int8_t *codes, const double *step, int64_t rows
                            bool per_tensor, double *x);
 
 /* The reference BitLinear product, y [rows, out] from codes x [rows, in] with
- * their steps and a packed weight; bias [out] or NULL:
+ * their steps and a weight, packed or int8; bias [out] or NULL:
  *
- *   acc_g = sum over group g of q*x_q          (int32, exact for in <= BN_MAX_IN_INT32)
+ *   acc_g = sum over group g of q*x_q          (int32, exact for in <= BN_MAX_IN_INT32,
+ *                                               BN_MAX_IN_INT8)
  *   t = 0; for g ascending: t = fma(acc_g, gamma_g, t)
  *   y = t * step (+ bias)
  */
@@ -146,6 +144,7 @@ typedef struct bn_int_product {
     int64_t rows, out, in;
     int64_t group_size;
     bool per_tensor_step;
+    const int8_t *wide; /* the weight [out, in] as int8; NULL: `packed` */
 } bn_int_product;
 
 void bn_int_product_f32(const bn_int_product *p, const float *step, const float *scale,

@@ -60,6 +60,11 @@ size_t bn_dtype_size(bn_dtype dtype);
  * per row, else the number of consecutive elements of a row that share one. */
 enum { BN_PER_TENSOR = 0, BN_PER_ROW = -1 };
 
+/* Rows of codes longer than this could overflow the int32 sum of their product
+ * with int8 activations: 128 * in < 2^31, or 128 * 128 * in for int8 weights. */
+#define BN_MAX_IN_INT32 INT64_C(16777215)
+#define BN_MAX_IN_INT8  INT64_C(131071)
+
 /* A block of device memory. `host` is its address where the CPU can reach it,
  * else NULL; `handle` is the backend's own (a cl_mem, say). */
 typedef struct bn_buffer {

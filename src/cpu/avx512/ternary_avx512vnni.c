@@ -55,4 +55,5 @@ const bn_ternary_kernels bn_ternary__avx512vnni = {
     .few = bn_ternary_few__avx2,
     .lanes_rows = BN_LANES_ROWS_AVX2,
     .lanes = bn_ternary_lanes__avx2,
+    .wide = bn_wide_product__avx2,
 };

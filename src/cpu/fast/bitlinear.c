@@ -9,6 +9,7 @@ enum {
     TILE_BLOCK_ROWS = 96, /* rows of x that meet a panel while it is in cache */
     CHUNKS_WANTED = 16,   /* few rows are also split over panels */
     FEW_CODES = 1 << 17,  /* weights of a few-rows chunk */
+    WIDE_CODES = 1 << 17, /* products of a chunk with an int8 weight */
     X_BLOCK = 128,        /* codes of a block of planes */
     ALIGN = 64,
 };
@@ -206,6 +207,13 @@ static void run_few(const bn_backend *backend, product *p)
     bn_fast_ranges(backend, job->shape.out, bn_ceil_div(outs, 16) * 16, few, p);
 }
 
+static void wide_outputs(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const product *p = arg;
+    p->kernels->wide(&p->job, begin, end);
+}
+
 /* ---- without an integer kernel: the reference product on ranges of rows --- */
 
 static void reference_rows(void *arg, int64_t r, int64_t end, int worker)
@@ -225,7 +233,10 @@ static void reference_outputs(void *arg, int64_t o, int64_t end, int worker)
     (void)worker;
     const bn_ternary_job *job = arg;
     bn_int_product part = job->shape;
-    part.packed += o * bn_t2_row_bytes(part.in);
+    if (part.wide)
+        part.wide += o * part.in;
+    else
+        part.packed += o * bn_t2_row_bytes(part.in);
     part.out = end - o;
     bn_int_product_f32(&part, job->step,
                        job->scale + (part.group_size == BN_PER_TENSOR ? 0 : o * job->groups),
@@ -261,26 +272,31 @@ static bool in_lanes(const bn_op_call *c)
     return c->in[2].dtype == BN_T2_LANES;
 }
 
+static bool is_wide(const bn_op_call *c)
+{
+    return c->in[2].dtype == BN_I8;
+}
+
 size_t bn_fast_bitlinear_forward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     const bn_ternary_kernels *kernels = bn_cpu_of(backend)->fast->ternary;
     bn_int_product shape = shape_of(c);
-    return kernels ? product_of(kernels, &shape, in_lanes(c), NULL).bytes : 0;
+    return kernels && !is_wide(c) ? product_of(kernels, &shape, in_lanes(c), NULL).bytes : 0;
 }
 
-/* x codes i8 [R,I], step [R] or [1], weight codes t2 or t2 in lanes [O,I], scale,
- * bias [O] or absent -> y [R,O] */
+/* x codes i8 [R,I], step [R] or [1], weight codes t2, t2 in lanes or i8 [O,I],
+ * scale, bias [O] or absent -> y [R,O] */
 bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
 {
     const bn_ternary_kernels *kernels = bn_cpu_of(backend)->fast->ternary;
     bn_int_product shape = shape_of(c);
     shape.x = bn_fast_data(&c->in[0]);
-    shape.packed = bn_fast_data(&c->in[2]);
-    if (shape.in > BN_MAX_IN_INT32)
-        return bn_error(BN_FAIL, "bitlinear: rows of %lld elements, the int32 sum takes %lld",
-                        (long long)shape.in, (long long)BN_MAX_IN_INT32);
-    product p = {.job = bn_ternary_job_of(&shape, in_lanes(c))};
-    if (kernels)
+    if (is_wide(c))
+        shape.wide = bn_fast_data(&c->in[2]);
+    else
+        shape.packed = bn_fast_data(&c->in[2]);
+    product p = {.job = bn_ternary_job_of(&shape, in_lanes(c)), .kernels = kernels};
+    if (kernels && !is_wide(c))
         p = product_of(kernels, &shape, in_lanes(c), bn_fast_data(&c->scratch));
     p.job.step = bn_fast_in(c, 1);
     p.job.scale = bn_fast_in(c, 3);
@@ -288,6 +304,9 @@ bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
     p.job.y = bn_fast_out(c, 0);
     if (!kernels) {
         run_reference(backend, &p.job);
+    } else if (is_wide(c)) {
+        int64_t outs = bn_ceil_div(WIDE_CODES, shape.rows * shape.in);
+        bn_fast_ranges(backend, shape.out, bn_ceil_div(outs, 8) * 8, wide_outputs, &p);
     } else if (p.tiles == 0) {
         run_few(backend, &p);
     } else {

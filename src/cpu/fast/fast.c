@@ -107,10 +107,12 @@ bn_status bn_cpu_overlay_fast(bn_backend *backend)
             row->backward_variant = o->backward_is_blas ? "openblas" : cpu->fast->isa;
         }
     }
-    if (cpu->fast->ternary)
+    if (cpu->fast->ternary) {
         backend->arrange = bn_fast_arrange;
-    else
+        backend->weights |= 1u << BN_T2_LANES;
+    } else {
         backend->rows[BN_OP_BITLINEAR].forward_variant = "ref";
+    }
     backend->adamw = bn_fast_adamw;
     backend->norm = bn_fast_norm;
     backend->scale = bn_fast_scale;

@@ -72,6 +72,8 @@ typedef struct bn_ternary_kernels {
     /* The same for a weight in lanes; x as it is. out0 % 8 == 0. */
     int lanes_rows;
     void (*lanes)(const bn_ternary_job *job, const int32_t *sums, int64_t out0, int64_t out1);
+    /* An int8 weight (shape.wide): outputs out0 .. out1-1 of all rows. */
+    void (*wide)(const bn_ternary_job *job, int64_t out0, int64_t out1);
 } bn_ternary_kernels;
 
 /* Whether the few-rows kernel for the weight's layout takes this shape. */
@@ -99,6 +101,7 @@ void bn_ternary_few__avx2(const bn_ternary_job *job, const int8_t *planes, const
                           int64_t out0, int64_t out1);
 void bn_ternary_lanes__avx2(const bn_ternary_job *job, const int32_t *sums, int64_t out0,
                             int64_t out1);
+void bn_wide_product__avx2(const bn_ternary_job *job, int64_t out0, int64_t out1);
 void bn_ternary_pack_lanes__avx2(const bn_ternary_job *job, int64_t p, uint8_t *panel);
 
 #endif

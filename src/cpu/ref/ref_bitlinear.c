@@ -10,25 +10,24 @@
 #define int_product bn_int_product_f32
 #endif
 
-/* x codes i8 [R,I], step [R] or [1], weight codes t2 [O,I], scale, bias [O] or
- * absent -> y [R,O]
+/* x codes i8 [R,I], step [R] or [1], weight codes t2 or i8 [O,I], scale, bias [O]
+ * or absent -> y [R,O]
  * acc_g = sum over group g of q x_q (int32); t = fma(acc_g, gamma_g, t) for g
  * ascending from t = 0; y = t step (+ bias) */
 bn_status REF(bn_bitlinear_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
+    const bool wide = c->in[2].dtype == BN_I8;
     const bn_int_product p = {
         .x = ref_data(&c->in[0]),
-        .packed = ref_data(&c->in[2]),
+        .packed = wide ? NULL : ref_data(&c->in[2]),
+        .wide = wide ? ref_data(&c->in[2]) : NULL,
         .rows = bn_tensor_rows(&c->in[0]),
         .out = c->in[2].shape[0],
         .in = c->in[2].shape[1],
         .group_size = c->params->weight.group_size,
         .per_tensor_step = bn_tensor_numel(&c->in[1]) == 1,
     };
-    if (p.in > BN_MAX_IN_INT32)
-        return bn_error(BN_FAIL, "bitlinear: rows of %lld elements, the int32 sum takes %lld",
-                        (long long)p.in, (long long)BN_MAX_IN_INT32);
     int_product(&p, ref_in(c, 1), ref_in(c, 3), ref_in(c, 4), ref_out(c, 0));
     return BN_OK;
 }

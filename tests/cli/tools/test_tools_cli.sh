@@ -239,6 +239,10 @@ expect 0 'prompt 1 tokens'
 size 4
 [ "$(head -c 1 o | od -An -c | tr -d ' ')" = '\n' ] || fail 'the empty prompt is no line break'
 
+run generate out -p a -n 60 --greedy --int8-head
+expect 0 'prompt 1 tokens'
+size 61
+
 # The same seed gives the same text, another one does not; threads change nothing.
 run generate out -p a -n 60 --seed 5
 cp o seed5

@@ -23,6 +23,7 @@ typedef enum codes {
     RANDOM,
     LARGEST, /* weights +1, x -128: the largest sums */
     MIXED,   /* weights -1, x 127 and -128 in turn */
+    WIDE,    /* int8 weights, half of each row extreme */
 } codes;
 
 /* Host data of one product and what the reference makes of it. */
@@ -49,10 +50,12 @@ static product product_of(int64_t rows, int64_t out, int64_t in, int64_t group_s
     };
     for (int64_t i = 0; i < rows * in; i++)
         p.x[i] = kind == RANDOM    ? (int8_t)bn_rng_below(&rng, 256)
+                 : kind == WIDE    ? (int8_t)(i % 2 ? -128 : (int)bn_rng_below(&rng, 256) - 128)
                  : kind == LARGEST ? -128
                                    : (int8_t)(i % 2 ? 127 : -128);
     for (int64_t i = 0; i < out * in; i++)
         p.w[i] = kind == RANDOM    ? (int8_t)((int)bn_rng_below(&rng, 3) - 1)
+                 : kind == WIDE    ? (int8_t)(i % 2 ? -128 : (int)bn_rng_below(&rng, 256) - 128)
                  : kind == LARGEST ? 1
                                    : -1;
     for (int64_t i = 0; i < steps; i++)
@@ -61,8 +64,17 @@ static product product_of(int64_t rows, int64_t out, int64_t in, int64_t group_s
         p.scale[i] = (float)(0.001 + bn_rng_uniform(&rng));
     for (int64_t i = 0; bias && i < out; i++)
         p.bias[i] = (float)bn_rng_normal(&rng);
-    bn_t2_pack(p.w, out, in, p.packed);
-    p.shape = (bn_int_product){p.x, p.packed, rows, out, in, group_size, one_step};
+    p.shape = (bn_int_product){.x = p.x,
+                               .packed = p.packed,
+                               .rows = rows,
+                               .out = out,
+                               .in = in,
+                               .group_size = group_size,
+                               .per_tensor_step = one_step};
+    if (kind == WIDE)
+        p.shape.wide = p.w;
+    else
+        bn_t2_pack(p.w, out, in, p.packed);
     bn_int_product_f32(&p.shape, p.step, p.scale, p.bias, p.want);
     return p;
 }
@@ -100,7 +112,8 @@ static void check_layout(bn_backend *backend, const product *p, bool arranged)
     bn_op_call c = {.op = BN_OP_BITLINEAR, .params = &params, .run = &run};
     c.in[0] = over(&memory[0], bn_tensor_2d(BN_I8, s->rows, s->in), p->x);
     c.in[1] = over(&memory[1], bn_tensor_1d(BN_F32, s->per_tensor_step ? 1 : s->rows), p->step);
-    c.in[2] = over(&memory[2], bn_tensor_2d(BN_T2, s->out, s->in), p->packed);
+    c.in[2] = over(&memory[2], bn_tensor_2d(s->wide ? BN_I8 : BN_T2, s->out, s->in),
+                   s->wide ? (void *)p->w : (void *)p->packed);
     c.in[3] =
         over(&memory[3], bn_weight_scale_shape(BN_F32, s->out, s->in, s->group_size), p->scale);
     if (p->bias)
@@ -135,7 +148,7 @@ static void check_layout(bn_backend *backend, const product *p, bool arranged)
 static void check_product(bn_backend *backend, const product *p)
 {
     check_layout(backend, p, false);
-    if (backend->arrange)
+    if (backend->arrange && !p->shape.wide)
         check_layout(backend, p, true);
 }
 
@@ -151,6 +164,19 @@ static void for_each_backend(with_backend fn)
             fn(backend);
             bn_backend_free(backend);
         }
+}
+
+static void check_wide(bn_backend *backend)
+{
+    static const int64_t rows[] = {1, 3}, outs[] = {1, 4, 37}, ins[] = {1, 15, 16, 100, 2051};
+    static const int64_t groups[] = {BN_PER_TENSOR, BN_PER_ROW, 32, 48};
+    for (int n = 0; n < 2 * 3 * 5 * 4; n++) {
+        const int64_t in = ins[n / 6 % 5], group = groups[n / 30];
+        product p = product_of(rows[n % 2], outs[n / 2 % 3], in, group < in ? group : BN_PER_ROW,
+                               n % 4 == 0, n % 3 == 0, WIDE);
+        check_product(backend, &p);
+        product_free(&p);
+    }
 }
 
 static void check_shapes(bn_backend *backend)
@@ -198,6 +224,12 @@ static void product_equals_the_reference(void **state)
 {
     (void)state;
     for_each_backend(check_shapes);
+}
+
+static void product_with_int8_weights_equals_the_reference(void **state)
+{
+    (void)state;
+    for_each_backend(check_wide);
 }
 
 static void largest_sums_are_exact(void **state)
@@ -300,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(product_equals_the_reference),
+        cmocka_unit_test(product_with_int8_weights_equals_the_reference),
         cmocka_unit_test(largest_sums_are_exact),
         cmocka_unit_test(others_refuse_an_arranged_weight),
         cmocka_unit_test(quantizers_equal_the_reference),

@@ -138,6 +138,78 @@ static void test_cutting_changes_no_bit(void **state)
     fixture_close(&f);
 }
 
+/* Weights arranged for the backend's product are the same weights. */
+static void test_arranging_changes_no_bit(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_session *plain, *arranged;
+    int32_t ids[POSITIONS];
+    float expected[VOCAB], logits[VOCAB];
+    int in_lanes = 0;
+    fixture_open(&f, NULL);
+    fixture_train(&f, 5);
+    assert_ok(bn_model_pack(f.model));
+    random_ids(ids, POSITIONS, 6);
+    assert_ok(bn_session_new(f.model, 0, &plain));
+    assert_ok(bn_session_feed(plain, ids, 70, expected));
+    bn_session_free(plain);
+    assert_ok(bn_model_arrange(f.model));
+    for (int i = 0; i < f.model->n_linears; i++)
+        in_lanes += f.model->linears[i]->codes.dtype == BN_T2_LANES;
+    assert_true(!f.backend->arrange || in_lanes > 0);
+    assert_ok(bn_session_new(f.model, 0, &arranged));
+    assert_ok(bn_session_feed(arranged, ids, 70, logits));
+    assert_memory_equal(expected, logits, sizeof logits);
+    bn_session_free(arranged);
+    fixture_close(&f);
+}
+
+/* An int8 head rounds weights and input to one part in 254 of the largest. */
+static void test_int8_head_is_near(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"model.tie_word_embeddings=true",
+                                       "model.tie_word_embeddings=false"};
+    for (int s = 0; s < 2; s++) {
+        fixture f;
+        bn_session *session;
+        int32_t ids[POSITIONS];
+        float expected[VOCAB], logits[VOCAB];
+        double difference = 0, size = 0;
+        fixture_open(&f, sets[s]);
+        fixture_train(&f, 5);
+        assert_ok(bn_model_pack(f.model));
+        random_ids(ids, POSITIONS, 7);
+        assert_ok(bn_session_new(f.model, 0, &session));
+        assert_ok(bn_session_feed(session, ids, 40, expected));
+        bn_session_free(session);
+        assert_ok(bn_model_quantize_head(f.model));
+        assert_ok(bn_session_new(f.model, 0, &session));
+        assert_ok(bn_session_feed(session, ids, 40, logits));
+        for (int i = 0; i < VOCAB; i++) {
+            difference += pow((double)logits[i] - (double)expected[i], 2);
+            size += pow((double)expected[i], 2);
+        }
+        assert_true(difference > 0); /* it is another head */
+        if (!(difference <= 1e-4 * size))
+            fail_msg("%s: %.3g of the logits' size apart", sets[s], sqrt(difference / size));
+        bn_session_free(session);
+        fixture_close(&f);
+    }
+}
+
+static void test_a_ternary_head_stays(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_open(&f, "model.tie_word_embeddings=false");
+    f.model->lm_head.is_bit = true;
+    assert_int_equal(bn_model_quantize_head(f.model), BN_USAGE);
+    assert_string_equal(bn_error_text(), "the output head has ternary weights already");
+    fixture_close(&f);
+}
+
 static void test_rewind_forgets(void **state)
 {
     (void)state;
@@ -196,6 +268,9 @@ int main(void)
         cmocka_unit_test(test_greedy_of_other_models),
         cmocka_unit_test(test_packing_changes_no_bit),
         cmocka_unit_test(test_cutting_changes_no_bit),
+        cmocka_unit_test(test_arranging_changes_no_bit),
+        cmocka_unit_test(test_int8_head_is_near),
+        cmocka_unit_test(test_a_ternary_head_stays),
         cmocka_unit_test(test_rewind_forgets),
         cmocka_unit_test(test_limits),
     };

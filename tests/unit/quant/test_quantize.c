@@ -275,8 +275,11 @@ static void test_product(void **state)
                 bn_ternarize_f32(w, OUT_MAX, in, G, scale, packed);
                 bn_t2_unpack(packed, 0, OUT_MAX, in, q);
                 bn_absmax_quantize_f32(x, ROWS, in, per_tensor, codes, step);
-                const bn_int_product p = {codes, packed, ROWS, OUT_MAX, in, G, per_tensor};
-                for (int with_bias = 0; with_bias < 2; with_bias++) {
+                for (int how = 0; how < 4; how++) {
+                    const bool with_bias = how % 2, wide = how / 2;
+                    const bn_int_product p = {
+                        codes, wide ? NULL : packed, ROWS,           OUT_MAX, in,
+                        G,     per_tensor,           wide ? q : NULL};
                     bn_int_product_f32(&p, step, scale, with_bias ? bias : NULL, y);
                     for (int64_t r = 0; r < ROWS; r++)
                         for (int64_t o = 0; o < OUT_MAX; o++)
@@ -301,7 +304,7 @@ static void test_product_f64(void **state)
     bn_absmax_quantize_f64(x, 1, 5, false, codes, &step);
     bn_weight_dequantize_rows_f64(packed, scale, 0, 2, 5, BN_PER_ROW, dense);
     bn_act_dequantize_f64(codes, &step, 1, 5, false, act);
-    const bn_int_product p = {codes, packed, 1, 2, 5, BN_PER_ROW, false};
+    const bn_int_product p = {codes, packed, 1, 2, 5, BN_PER_ROW, false, NULL};
     bn_int_product_f64(&p, &step, scale, NULL, y);
     double want = 0;
     for (int k = 0; k < 5; k++)
@@ -320,7 +323,7 @@ static void test_product_shows_nan(void **state)
     float step, y;
     (void)state;
     bn_absmax_quantize_f32(x, 1, 4, false, codes, &step);
-    const bn_int_product p = {codes, &packed, 1, 1, 4, BN_PER_TENSOR, false};
+    const bn_int_product p = {codes, &packed, 1, 1, 4, BN_PER_TENSOR, false, NULL};
     bn_int_product_f32(&p, &step, &scale, NULL, &y);
     assert_true(isnan(y));
 }
@@ -338,10 +341,11 @@ static void test_accumulator_limit(void **state)
     assert_non_null(packed);
     memset(x, -128, (size_t)in);
     memset(packed, 0, (size_t)in / 4);
-    const bn_int_product p = {x, packed, 1, 1, in, BN_PER_TENSOR, false};
+    const bn_int_product p = {x, packed, 1, 1, in, BN_PER_TENSOR, false, NULL};
     bn_int_product_f32(&p, &step, &scale, NULL, &y);
     assert_true(y == 0x1p27f);
     assert_true(INT64_C(128) * BN_MAX_IN_INT32 <= INT32_MAX);
+    assert_true(INT64_C(128) * 128 * BN_MAX_IN_INT8 <= INT32_MAX);
     free(x);
     free(packed);
 }
