@@ -2,19 +2,33 @@
 
 #include <string.h>
 
-enum { POLYNOMIAL = (int)0x82f63b78u, LANES = 8 };
+enum { POLYNOMIAL = (int)0x82f63b78u, LANES = 8, SHORT = 256 };
+
+/* The remainder after eight more bits. */
+static uint32_t eight_bits(uint32_t r)
+{
+    for (int bit = 0; bit < 8; bit++)
+        r = (r >> 1) ^ ((r & 1) ? (uint32_t)POLYNOMIAL : 0);
+    return r;
+}
+
+/* Tables would take longer than this. */
+static uint32_t crc_of_few(uint32_t r, const unsigned char *p, size_t size)
+{
+    for (; size > 0; size--, p++)
+        r = eight_bits(r ^ *p);
+    return r;
+}
 
 /* Slicing by eight (Kounavis and Berry, 2008): table[k][b] is the remainder of
  * byte b followed by k zero bytes, so eight bytes take eight look-ups. */
 uint32_t bn_crc32c(uint32_t crc, const void *data, size_t size)
 {
     uint32_t table[LANES][256];
-    for (uint32_t b = 0; b < 256; b++) {
-        uint32_t r = b;
-        for (int bit = 0; bit < 8; bit++)
-            r = (r >> 1) ^ ((r & 1) ? (uint32_t)POLYNOMIAL : 0);
-        table[0][b] = r;
-    }
+    if (size < SHORT)
+        return ~crc_of_few(~crc, data, size);
+    for (uint32_t b = 0; b < 256; b++)
+        table[0][b] = eight_bits(b);
     for (int k = 1; k < LANES; k++)
         for (int b = 0; b < 256; b++)
             table[k][b] = (table[k - 1][b] >> 8) ^ table[0][table[k - 1][b] & 0xff];

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Goes on from `crc` (0 at the start): crc(ab) = bn_crc32c(bn_crc32c(0, a), b).
- * Meant for pieces of many kilobytes: each call makes its tables. */
+ * Meant for a few bytes or many kilobytes: each call in between makes tables. */
 uint32_t bn_crc32c(uint32_t crc, const void *data, size_t size);
 
 #endif

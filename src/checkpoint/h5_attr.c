@@ -7,29 +7,22 @@
 #include "checkpoint/crc32c.h"
 #include "checkpoint/h5impl.h"
 
-/* One attribute in memory. */
-typedef struct attr_value {
-    enum { ATTR_I64, ATTR_U64, ATTR_F64, ATTR_STRING } kind;
-    bool scalar;
-    int64_t count;        /* elements, or bytes of a string without trailing zeros */
-    unsigned char *bytes; /* one more than needed, the last is zero */
-} attr_value;
-
 static const char *const attr_kind_name[] = {
-    [ATTR_I64] = "int64",
-    [ATTR_U64] = "uint64",
-    [ATTR_F64] = "float64",
-    [ATTR_STRING] = "a string",
+    [BN_H5_ATTR_I64] = "int64",
+    [BN_H5_ATTR_U64] = "uint64",
+    [BN_H5_ATTR_F64] = "float64",
+    [BN_H5_ATTR_STRING] = "a string",
 };
 
 /* Kind and size of an open attribute. */
 static bn_status attr_describe(const bn_h5_reader *r, const char *what, hid_t type, hid_t space,
-                               attr_value *v, size_t *bytes)
+                               bn_h5_attr *v, size_t *bytes)
 {
     static const struct {
         bn_h5_type type;
         int kind;
-    } kinds[] = {{BN_H5_I64, ATTR_I64}, {BN_H5_U64, ATTR_U64}, {BN_H5_F64, ATTR_F64}};
+    } kinds[] = {
+        {BN_H5_I64, BN_H5_ATTR_I64}, {BN_H5_U64, BN_H5_ATTR_U64}, {BN_H5_F64, BN_H5_ATTR_F64}};
     const H5S_class_t space_class = H5Sget_simple_extent_type(space);
     const hssize_t n = H5Sget_simple_extent_npoints(space);
     v->scalar = space_class == H5S_SCALAR;
@@ -38,7 +31,7 @@ static bn_status attr_describe(const bn_h5_reader *r, const char *what, hid_t ty
         return bn_error(BN_BAD_DATA, "%s: %s: expected a scalar or a short list, found neither",
                         r->path, what);
     if (H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && v->scalar) {
-        v->kind = ATTR_STRING;
+        v->kind = BN_H5_ATTR_STRING;
         *bytes = H5Tget_size(type);
         if (*bytes < 1 || *bytes > BN_H5_STRING_MAX)
             return bn_error(BN_BAD_DATA, "%s: %s: %zu bytes of text, expected at most %d", r->path,
@@ -64,14 +57,14 @@ static bn_status attr_describe(const bn_h5_reader *r, const char *what, hid_t ty
 
 /* Reads an open attribute; `what` names it in messages. Frees nothing of the
  * caller's; v->bytes is the caller's to free. */
-static bn_status attr_read(const bn_h5_reader *r, const char *what, hid_t attr, attr_value *v)
+static bn_status attr_read(const bn_h5_reader *r, const char *what, hid_t attr, bn_h5_attr *v)
 {
     bn_status status = BN_OK;
     hid_t type = H5Aget_type(attr);
     hid_t space = H5Aget_space(attr);
     hid_t memory = H5I_INVALID_HID;
     size_t bytes = 0;
-    *v = (attr_value){0};
+    *v = (bn_h5_attr){0};
     if (type < 0 || space < 0) {
         status = bn_h5_error(BN_BAD_DATA, r->path, what, "cannot read the attribute");
         goto out;
@@ -87,7 +80,7 @@ static bn_status attr_read(const bn_h5_reader *r, const char *what, hid_t attr, 
         status = bn_h5_error(BN_BAD_DATA, r->path, what, "cannot read the attribute");
         goto out;
     }
-    if (v->kind == ATTR_STRING) {
+    if (v->kind == BN_H5_ATTR_STRING) {
         v->count = (int64_t)strlen((char *)v->bytes);
         for (size_t i = (size_t)v->count; i < bytes; i++)
             if (v->bytes[i]) {
@@ -110,23 +103,19 @@ out:
     return status;
 }
 
-static size_t attr_bytes(const attr_value *v)
-{
-    return (size_t)v->count * (v->kind == ATTR_STRING ? 1 : 8);
-}
-
 /* "object: name", or "name" for the root. */
 static void attr_label(char *text, size_t size, const char *object, const char *name)
 {
     snprintf(text, size, "%s%s%s", object ? object : "", object ? ": " : "", name);
 }
 
-static bn_status attr_get(const bn_h5_reader *r, const char *object, const char *name,
-                          attr_value *v)
+bn_status bn_h5_attr_get(const bn_h5_reader *r, const char *object, const char *name, bn_h5_attr *v)
 {
     char what[BN_H5_NAME_MAX + BN_H5_ATTR_NAME_MAX + 8];
+    if (r->child)
+        return bn_h5_child_attr_get(r, object, name, v);
     attr_label(what, sizeof what, object, name);
-    *v = (attr_value){0};
+    *v = (bn_h5_attr){0};
     bn_h5_start();
     if (object && !bn_h5_find(r, object))
         return bn_error(BN_BAD_DATA, "%s: %s: expected an array of this name, found none", r->path,
@@ -144,6 +133,8 @@ static bn_status attr_get(const bn_h5_reader *r, const char *object, const char 
 
 bool bn_h5_has_attr(bn_h5_reader *r, const char *object, const char *name)
 {
+    if (r->child)
+        return bn_h5_child_has_attr(r, object, name);
     bn_h5_start();
     return (!object || bn_h5_find(r, object)) &&
            H5Aexists_by_name(r->file, object ? object : "/", name, H5P_DEFAULT) > 0;
@@ -152,8 +143,8 @@ bool bn_h5_has_attr(bn_h5_reader *r, const char *object, const char *name)
 static bn_status get_scalar(const bn_h5_reader *r, const char *object, const char *name, int kind,
                             void *value)
 {
-    attr_value v;
-    BN_TRY(attr_get(r, object, name, &v));
+    bn_h5_attr v;
+    BN_TRY(bn_h5_attr_get(r, object, name, &v));
     bn_status status = BN_OK;
     if ((int)v.kind != kind || !v.scalar) {
         char what[BN_H5_NAME_MAX + BN_H5_ATTR_NAME_MAX + 8];
@@ -170,26 +161,26 @@ static bn_status get_scalar(const bn_h5_reader *r, const char *object, const cha
 
 bn_status bn_h5_get_i64(bn_h5_reader *r, const char *object, const char *name, int64_t *value)
 {
-    return get_scalar(r, object, name, ATTR_I64, value);
+    return get_scalar(r, object, name, BN_H5_ATTR_I64, value);
 }
 
 bn_status bn_h5_get_u64(bn_h5_reader *r, const char *object, const char *name, uint64_t *value)
 {
-    return get_scalar(r, object, name, ATTR_U64, value);
+    return get_scalar(r, object, name, BN_H5_ATTR_U64, value);
 }
 
 bn_status bn_h5_get_f64(bn_h5_reader *r, const char *object, const char *name, double *value)
 {
-    return get_scalar(r, object, name, ATTR_F64, value);
+    return get_scalar(r, object, name, BN_H5_ATTR_F64, value);
 }
 
 bn_status bn_h5_get_i64s(bn_h5_reader *r, const char *object, const char *name, int max,
                          int64_t *values, int *count)
 {
-    attr_value v;
-    BN_TRY(attr_get(r, object, name, &v));
+    bn_h5_attr v;
+    BN_TRY(bn_h5_attr_get(r, object, name, &v));
     bn_status status = BN_OK;
-    if (v.kind != ATTR_I64 || v.count > max) {
+    if (v.kind != BN_H5_ATTR_I64 || v.count > max) {
         char what[BN_H5_NAME_MAX + BN_H5_ATTR_NAME_MAX + 8];
         attr_label(what, sizeof what, object, name);
         status = bn_error(BN_BAD_DATA, "%s: %s: expected 1 to %d int64, found %lld %s", r->path,
@@ -204,10 +195,10 @@ bn_status bn_h5_get_i64s(bn_h5_reader *r, const char *object, const char *name, 
 
 bn_status bn_h5_get_string(bn_h5_reader *r, const char *object, const char *name, char **value)
 {
-    attr_value v;
+    bn_h5_attr v;
     *value = NULL;
-    BN_TRY(attr_get(r, object, name, &v));
-    if (v.kind != ATTR_STRING) {
+    BN_TRY(bn_h5_attr_get(r, object, name, &v));
+    if (v.kind != BN_H5_ATTR_STRING) {
         char what[BN_H5_NAME_MAX + BN_H5_ATTR_NAME_MAX + 8];
         attr_label(what, sizeof what, object, name);
         free(v.bytes);
@@ -244,7 +235,7 @@ bn_status bn_h5_attrs_check(const bn_h5_reader *r, const char *object, hid_t id,
     uint32_t sum = 0;
     for (size_t i = 0; i < names.count; i++) {
         char what[BN_H5_NAME_MAX + BN_H5_ATTR_NAME_MAX + 8];
-        attr_value v;
+        bn_h5_attr v;
         attr_label(what, sizeof what, object, names.items[i]);
         hid_t attr = H5Aopen(id, names.items[i], H5P_DEFAULT);
         if (attr < 0) {
@@ -255,9 +246,9 @@ bn_status bn_h5_attrs_check(const bn_h5_reader *r, const char *object, hid_t id,
         H5Aclose(attr);
         if (status != BN_OK)
             goto out;
-        if (strcmp(names.items[i], BN_H5_ROOT_CRC) != 0) {
+        if (crc && strcmp(names.items[i], BN_H5_ROOT_CRC) != 0) {
             sum = bn_crc32c(sum, names.items[i], strlen(names.items[i]) + 1);
-            sum = bn_crc32c(sum, v.bytes, attr_bytes(&v));
+            sum = bn_crc32c(sum, v.bytes, bn_h5_attr_bytes(&v));
         }
         free(v.bytes);
     }

@@ -15,6 +15,10 @@
 enum {
     PIECE_BYTES = 4 << 20,    /* read at once when verifying */
     DEFLATE_RATIO_MAX = 1100, /* deflate cannot do better than 1032:1 */
+    /* What a file may become in memory: so many times its size, and a little
+     * that is free. Codes and floats of a trained model hardly compress. */
+    EXPANSION_MAX = 32,
+    EXPANSION_FREE = 64 << 20,
 };
 
 static const char *shape_text(int ndim, const int64_t *shape, char *text, size_t size)
@@ -270,6 +274,21 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const bn_h5_entry *)a)->name, ((const bn_h5_entry *)b)->name);
 }
 
+/* A small file may not fill the memory: deflate makes a thousand zeros a byte. */
+static bn_status expansion_check(const bn_h5_reader *r)
+{
+    const uint64_t most = EXPANSION_FREE + EXPANSION_MAX * (uint64_t)r->file_bytes;
+    uint64_t all = 0;
+    for (int i = 0; i < r->count; i++)
+        if (__builtin_add_overflow(all, r->entries[i].bytes, &all) || all > most)
+            return bn_error(BN_BAD_DATA,
+                            "%s: %s: expected arrays of at most %llu bytes in a file of %llu, "
+                            "found more",
+                            r->path, r->entries[i].name, (unsigned long long)most,
+                            (unsigned long long)r->file_bytes);
+    return BN_OK;
+}
+
 static bn_status scan(bn_h5_reader *r)
 {
     hid_t root = H5Gopen2(r->file, "/", H5P_DEFAULT);
@@ -288,6 +307,7 @@ static bn_status scan(bn_h5_reader *r)
     H5Gclose(root);
     if (status != BN_OK)
         return status;
+    BN_TRY(expansion_check(r));
     if (r->count > 1)
         qsort(r->entries, (size_t)r->count, sizeof *r->entries, by_name);
     for (int i = 0; i < r->count; i++) {
@@ -304,6 +324,11 @@ static bn_status scan(bn_h5_reader *r)
 /* ---- opening and reading ---- */
 
 bn_status bn_h5_open(const char *path, bn_h5_reader **out)
+{
+    return bn_h5_child_wanted() ? bn_h5_child_open(path, out) : bn_h5_open_here(path, out);
+}
+
+bn_status bn_h5_open_here(const char *path, bn_h5_reader **out)
 {
     struct stat st;
     bn_status status = BN_FAIL;
@@ -343,9 +368,11 @@ void bn_h5_close(bn_h5_reader *r)
 {
     if (!r)
         return;
-    bn_h5_start();
-    if (r->file >= 0)
+    if (r->file >= 0) {
+        bn_h5_start();
         H5Fclose(r->file);
+    }
+    bn_h5_child_close(r->child);
     free(r->entries);
     free(r->path);
     free(r);
@@ -412,6 +439,8 @@ static bn_status crc_check(const bn_h5_reader *r, const bn_h5_entry *e, uint32_t
 bn_status bn_h5_read(bn_h5_reader *r, const bn_h5_entry *e, void *data)
 {
     bn_status status = BN_OK;
+    if (r->child)
+        return bn_h5_child_read(r, e, data);
     bn_h5_start();
     hid_t type = bn_h5_type_new(e->type);
     hid_t dataset = H5Dopen2(r->file, e->name, H5P_DEFAULT);
@@ -442,7 +471,7 @@ static hsize_t piece_rows(const bn_h5_entry *e, hid_t dataset)
     return blocks * chunk[0] < all ? blocks * chunk[0] : all;
 }
 
-static bn_status verify_entry(bn_h5_reader *r, const bn_h5_entry *e)
+bn_status bn_h5_read_pieces(const bn_h5_reader *r, const bn_h5_entry *e, bn_h5_take take, void *arg)
 {
     bn_status status = BN_OK;
     hid_t memory = H5I_INVALID_HID;
@@ -478,6 +507,8 @@ static bn_status verify_entry(bn_h5_reader *r, const bn_h5_entry *e)
         H5Sclose(memory);
         memory = H5I_INVALID_HID;
         crc = bn_crc32c(crc, data, size[0] * row_bytes);
+        if (take)
+            BN_TRY_OUT(take(arg, data, size[0] * row_bytes));
     }
     status = crc_check(r, e, crc);
 out:
@@ -495,8 +526,10 @@ out:
 
 bn_status bn_h5_verify(bn_h5_reader *r)
 {
+    if (r->child)
+        return bn_h5_child_verify(r);
     bn_h5_start();
     for (int i = 0; i < r->count; i++)
-        BN_TRY(verify_entry(r, &r->entries[i]));
+        BN_TRY(bn_h5_read_pieces(r, &r->entries[i], NULL, NULL));
     return BN_OK;
 }

@@ -20,6 +20,10 @@
  * storage sizes are bounded before memory is taken. Messages are one line with
  * file, object, expected and found.
  *
+ * For files from strangers the library itself can be kept apart: after
+ * bn_h5_distrust() every file is opened by a child process with limits, and
+ * what arrives from there is checked again.
+ *
  * Errors: BN_NO_INPUT (missing), BN_BAD_DATA (not what it should be), BN_IO (the
  * system refused, e.g. disk full), BN_FAIL (no memory, or misuse by the caller).
  * The HDF5 library is not thread-safe: one thread at a time in this folder.
@@ -103,6 +107,21 @@ typedef struct bn_h5_entry {
     uint64_t stored_bytes; /* in the file, after filters */
     uint32_t crc;
 } bn_h5_entry;
+
+/* What a child that reads a file may use. */
+typedef struct bn_h5_limits {
+    uint64_t memory_bytes;     /* beyond what this process has */
+    uint64_t cpu_seconds;      /* for each file, at least 1 */
+    uint64_t bytes_per_second; /* adds time for large files; 0: none */
+} bn_h5_limits;
+
+extern const bn_h5_limits bn_h5_default_limits;
+
+/* From now on files are read in a child process: no more memory and time than
+ * that, no writing, no new process, no network (seccomp, where the kernel has
+ * it). A child that crashes or reaches a limit makes a call BN_BAD_DATA. NULL:
+ * as before. Not thread-safe; call it once, early. */
+void bn_h5_distrust(const bn_h5_limits *limits);
 
 /* Opens the file and checks its structure and the root attributes' checksum;
  * array contents are checked when read. On failure *out is NULL. */

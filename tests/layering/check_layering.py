@@ -34,6 +34,9 @@ FORBIDDEN = re.compile(
     r"\b(exit|_exit|_Exit|quick_exit|abort|printf|vprintf|puts|putchar|perror)\s*\("
     r"|\b(stdout|stderr)\b")
 
+# A process of its own, made by fork, has to end somewhere.
+MAY_EXIT = {"src/checkpoint/h5_child.c"}
+
 MAX_LINES = 900
 LENGTH_FOLDERS = ("src", "train", "tools", "bench", "tests", "scripts")
 LENGTH_SUFFIXES = (".c", ".h", ".inc", ".def", ".cl", ".py", ".sh")
@@ -118,6 +121,8 @@ def check_source(root, path):
         calls = COMMENT_OR_TEXT.sub(blank, code)
         for match in FORBIDDEN.finditer(calls):
             word = match.group(1) or match.group(2)
+            if word == "_exit" and path in MAY_EXIT:
+                continue
             yield line_of(calls, match.start()), f"{word}: nothing below a main prints or exits"
 
 
