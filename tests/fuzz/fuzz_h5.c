@@ -270,16 +270,14 @@ enum { CHANGES = sizeof changes / sizeof *changes, MAX_CHANGES = 8, REPAIR = 0xf
 
 static void put_crc(hid_t object, const char *name, uint64_t crc)
 {
-    hid_t a = H5Aopen(object, name, H5P_DEFAULT);
-    if (a < 0) {
-        hid_t space = H5Screate(H5S_SCALAR);
-        a = H5Acreate2(object, name, H5T_STD_U64LE, space, H5P_DEFAULT, H5P_DEFAULT);
-        H5Sclose(space);
-    }
+    H5Adelete(object, name); /* it may have another type by now */
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t a = H5Acreate2(object, name, H5T_STD_U64LE, space, H5P_DEFAULT, H5P_DEFAULT);
     if (a >= 0) {
         H5Awrite(a, H5T_NATIVE_UINT64, &crc);
         H5Aclose(a);
     }
+    H5Sclose(space);
 }
 
 static void repair_array(hid_t file, const char *name)
