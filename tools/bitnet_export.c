@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/fs.h"
+#include "tools/c_header_export.h"
 #include "tools/export_job.h"
 #include "tools/gguf_export.h"
 #include "tools/hf_export.h"
@@ -20,7 +21,8 @@ static const bn_option options[] = {
     {"output", 'o', "FILE", BN_OPT_STRING, offsetof(struct args, output),
      "the packed file to write, an existing one is replaced; of safetensors a new folder"},
     {"format", 0, "NAME", BN_OPT_STRING, offsetof(struct args, format),
-     "hdf5; safetensors: a folder that transformers loads; gguf: for llama.cpp (hdf5)"},
+     "hdf5; safetensors: a folder that transformers loads; gguf: for llama.cpp; c-header: an "
+     "mlp as C source for microcontrollers (hdf5)"},
     {"encoding", 0, "NAME", BN_OPT_STRING, offsetof(struct args, encoding),
      "of ternary weights: base3x5, 1.6 bits each, or ternary2, 2 bits (base3x5)"},
     {"float-dtype", 0, "NAME", BN_OPT_STRING, offsetof(struct args, float_dtype),
@@ -164,16 +166,31 @@ static bn_status export_gguf(const struct args *args, const bn_export_format *fo
     return print(args, &report);
 }
 
+static bn_status export_c_header(const struct args *args, const bn_export_format *format,
+                                 bn_loaded *source)
+{
+    const bn_c_header_request request = {.output = args->output,
+                                         .producer = bn_tool_producer,
+                                         .verify = !args->no_verify,
+                                         .data = args->data};
+    bn_export_report report;
+    (void)format; /* a header has one form */
+    BN_TRY(bn_c_header_run(&request, source, &report));
+    return print(args, &report);
+}
+
 typedef struct export_format {
     const char *name;
     bool is_folder; /* of several files */
     bool takes_q8;  /* --float-dtype q8_0 */
+    enum { TRANSFORMER = 1 << BN_KIND_TRANSFORMER, MLP = 1 << BN_KIND_MLP } kinds;
     bn_status (*run)(const struct args *args, const bn_export_format *format, bn_loaded *source);
 } export_format;
 
-static const export_format formats[] = {{"hdf5", false, false, export_file},
-                                        {"safetensors", true, false, export_folder},
-                                        {"gguf", false, true, export_gguf}};
+static const export_format formats[] = {{"hdf5", false, false, TRANSFORMER | MLP, export_file},
+                                        {"safetensors", true, false, TRANSFORMER, export_folder},
+                                        {"gguf", false, true, TRANSFORMER, export_gguf},
+                                        {"c-header", false, false, MLP, export_c_header}};
 enum { FORMATS = sizeof formats / sizeof *formats };
 
 static bn_status find_format(const char *name, const export_format **out)
@@ -214,6 +231,15 @@ static bn_status check_args(const struct args *args, bn_export_format *format,
     return BN_OK;
 }
 
+static bn_status check_kind(const export_format *target, const bn_loaded *source)
+{
+    const bn_cfg_kind kind = source->config.model.kind;
+    if (target->kinds & 1 << kind)
+        return BN_OK;
+    return bn_error(BN_USAGE, "--format %s: does not hold models of kind %s, as %s is",
+                    target->name, bn_config_word("model.kind", kind), source->path);
+}
+
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
@@ -222,7 +248,9 @@ static bn_status run(void *arg)
     const export_format *target = NULL;
     BN_TRY(check_args(args, &format, &target));
     BN_TRY(bn_tool_open(args->model, &args->where, false, &model));
-    bn_status status = target->run(args, &format, &model.loaded);
+    bn_status status = check_kind(target, &model.loaded);
+    if (status == BN_OK)
+        status = target->run(args, &format, &model.loaded);
     bn_tool_close(&model);
     return status;
 }

@@ -172,11 +172,19 @@ bn_status bn_export_trial_compare(const bn_export_trial *trial, const char *path
     bn_probe result;
     bn_score score;
     BN_TRY(probe(trial, found, &result));
-    bn_status status = compare_probes(trial, path, source, &result, check);
+    bn_status status = bn_sample_score(&trial->sample, found, &score);
+    if (status == BN_OK)
+        status = bn_export_trial_judge(trial, path, source, &result, bn_score_loss(&score), check);
     bn_probe_clear(&result);
-    BN_TRY(status);
-    BN_TRY(bn_sample_score(&trial->sample, found, &score));
-    check->loss_after = bn_score_loss(&score);
+    return status;
+}
+
+bn_status bn_export_trial_judge(const bn_export_trial *trial, const char *path,
+                                const bn_model *source, const bn_probe *result, double loss,
+                                bn_export_check *check)
+{
+    BN_TRY(compare_probes(trial, path, source, result, check));
+    check->loss_after = loss;
     if (!trial->stored.logits &&
         !(fabs(check->loss_after - check->loss_before) <= 1e-5 * fmax(1, check->loss_before)))
         return bn_error(BN_MISMATCH, "%s: loss on %s is %.9g, the model's %.9g", path, check->text,

@@ -58,6 +58,12 @@ bn_status bn_export_trial_stored(bn_export_trial *trial, const bn_model *source)
 bn_status bn_export_trial_compare(const bn_export_trial *trial, const char *path,
                                   const bn_model *source, const bn_model *found,
                                   bn_export_check *check) BN_MUST_CHECK;
+
+/* The same for results that did not come from a model: `result` is a probe of
+ * trial->original's tokens, `loss` that on the whole sample. */
+bn_status bn_export_trial_judge(const bn_export_trial *trial, const char *path,
+                                const bn_model *source, const bn_probe *result, double loss,
+                                bn_export_check *check) BN_MUST_CHECK;
 void bn_export_trial_clear(bn_export_trial *trial);
 
 #endif
