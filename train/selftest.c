@@ -52,7 +52,7 @@ static bn_status record_product(bn_tape *tape, const bn_tensor *x, const bn_tens
     out[1] = qx.scale;
     out[2] = qw.codes;
     out[3] = qw.scale;
-    out[4] = bn_bitlinear(tape, qx, qw, GROUP, BN_NO_VALUE);
+    out[4] = bn_bitlinear(tape, qx, qw, GROUP, false, BN_NO_VALUE);
     bn_tape_retain_all(tape);
     return bn_tape_plan(tape, BN_NO_VALUE);
 }

@@ -36,13 +36,14 @@ bn_quantized bn_act_quant(bn_tape *t, bn_value x, bool per_tensor)
 
 bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, int64_t group_size)
 {
-    return quantize(t, BN_OP_WEIGHT_QUANT, &(bn_op_params){.weight = {group_size}}, weight);
+    return quantize(t, BN_OP_WEIGHT_QUANT, &(bn_op_params){.weight = {.group_size = group_size}},
+                    weight);
 }
 
 bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight, int64_t group_size,
-                      bn_value bias)
+                      bool bf16_backward, bn_value bias)
 {
-    return record(t, BN_OP_BITLINEAR, &(bn_op_params){.weight = {group_size}}, 5,
+    return record(t, BN_OP_BITLINEAR, &(bn_op_params){.weight = {group_size, bf16_backward}}, 5,
                   (bn_value[]){x.codes, x.scale, weight.codes, weight.scale, bias});
 }
 
@@ -53,7 +54,8 @@ bn_value bn_act_fake_quant(bn_tape *t, bn_value x, bool per_tensor)
 
 bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, int64_t group_size)
 {
-    return record(t, BN_OP_WEIGHT_FAKE_QUANT, &(bn_op_params){.weight = {group_size}}, 1, &weight);
+    return record(t, BN_OP_WEIGHT_FAKE_QUANT, &(bn_op_params){.weight = {.group_size = group_size}},
+                  1, &weight);
 }
 
 bn_value bn_add(bn_tape *t, bn_value a, bn_value b)

@@ -58,6 +58,7 @@ typedef union bn_op_params {
     } act;               /* ACT_QUANT, ACT_FAKE_QUANT */
     struct {
         int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
+        bool bf16_backward; /* BITLINEAR: bfloat16 products (docs/numerics.md) */
     } weight;               /* WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR */
     struct {
         bn_activation activation;

@@ -22,6 +22,7 @@ typedef struct bn_quant_spec {
     int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
     bool int8_activations;
     bool act_per_tensor;
+    bool bf16_backward; /* products of the backward pass; with both sides quantized */
 } bn_quant_spec;
 
 /* What recording a graph needs to know besides the layers. */

@@ -72,7 +72,7 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
         if (!capture(g, weight, w, spec->group_size, true))
             return BN_NO_VALUE;
     }
-    return bn_bitlinear(g->tape, x->codes, w, spec->group_size, bias);
+    return bn_bitlinear(g->tape, x->codes, w, spec->group_size, spec->bf16_backward, bias);
 }
 
 /* One side quantized: a float product of fake-quantized operands. */

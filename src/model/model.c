@@ -145,6 +145,7 @@ int bn_model_quantize(bn_model *model, const bn_config *config)
         .group_size = bn_config_group_size(config),
         .int8_activations = bn_config_quantized_activations(config),
         .act_per_tensor = config->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR,
+        .bf16_backward = config->training.backward_precision == BN_BACKWARD_PRECISION_BF16,
     };
     int converted = 0;
     for (int i = 0; i < model->n_linears; i++) {
@@ -338,7 +339,7 @@ bn_status bn_model_pack(bn_model *model)
         bn_linear_layer *layer = model->linears[i];
         if (!bn_tensor_present(&layer->codes) || !layer->weight)
             continue;
-        bn_op_params params = {.weight = {layer->quant.group_size}};
+        bn_op_params params = {.weight = {.group_size = layer->quant.group_size}};
         bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
         call.in[0] = layer->weight->value;
         call.out[0] = layer->codes;

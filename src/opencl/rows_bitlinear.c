@@ -158,17 +158,28 @@ static bn_status forward(bn_backend *backend, const bn_op_call *c)
         BN_OCL_I(j.group), BN_OCL_I(j.groups), BN_OCL_I(j.one_step), BN_OCL_I(j.one_scale));
 }
 
-/* ---- backward -------------------------------------------------------------- */
+/* ---- backward --------------------------------------------------------------
+ *
+ * A product is dy, or with bf16_backward a rounded copy that has the factor of
+ * the summed index, times decoded codes. dx takes one product for all columns,
+ * or one for each group of columns. */
 
-/* dx = dy w: [R,O] [O,I] */
-static bn_ocl_gemm input_product(const bn_ocl *ocl, const bn_op_call *c, const job *j)
+/* Columns that one product of dx makes at most. */
+static int64_t columns_of(const bn_op_call *c, const job *j)
+{
+    return c->params->weight.bf16_backward ? j->group : j->I;
+}
+
+/* dx = dy w: [R,O] [O,n_cols] */
+static bn_ocl_gemm input_product(const bn_ocl *ocl, const bn_op_call *c, const job *j,
+                                 int64_t n_cols)
 {
     return (bn_ocl_gemm){.M = j->R,
-                         .N = j->I,
+                         .N = n_cols,
                          .K = j->O,
                          .a = c->dout,
                          .ld_a = j->O,
-                         .ld_b = j->I,
+                         .ld_b = n_cols,
                          .b_across = true,
                          .b_panels = ocl->cpu_shape,
                          .c = c->din[0],
@@ -197,56 +208,87 @@ static bn_ocl_gemm weight_product(const bn_ocl *ocl, const bn_op_call *c, const 
 static size_t product_bytes(const bn_ocl *ocl, const bn_ocl_gemm *g)
 {
     return ocl->cpu_shape ? bn_ocl_gemm_scratch(ocl, g->M, g->N, g->K)
-                          : (size_t)(g->N * g->K) * sizeof(float);
+                          : bn_align_up((size_t)(g->N * g->K) * sizeof(float), BN_ALIGN);
+}
+
+static size_t rounded_bytes(const bn_op_call *c, const job *j)
+{
+    return c->params->weight.bf16_backward
+               ? bn_align_up((size_t)(j->R * j->O) * sizeof(float), BN_ALIGN)
+               : 0;
 }
 
 static size_t backward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     const bn_ocl *ocl = bn_ocl_of(backend);
     job j = job_of(c);
-    bn_ocl_gemm dx = input_product(ocl, c, &j), dw = weight_product(ocl, c, &j);
+    bn_ocl_gemm dx = input_product(ocl, c, &j, columns_of(c, &j)), dw = weight_product(ocl, c, &j);
     size_t a = product_bytes(ocl, &dx), b = product_bytes(ocl, &dw);
-    return a > b ? a : b;
+    return rounded_bytes(c, &j) + (a > b ? a : b);
 }
 
-/* Where operand b of a product goes. */
-static bn_tensor b_part(const bn_ocl *ocl, const bn_op_call *c, const bn_ocl_gemm *g)
+/* The two parts of the scratch that a product needs: all of its own, and of that
+ * where operand b goes. */
+static bn_tensor product_part(const bn_ocl *ocl, const bn_op_call *c, const job *j, bn_ocl_gemm *g)
 {
-    size_t skip = bn_ocl_a_panels(ocl, g->M, g->K);
-    return bn_ocl_part(&c->scratch, skip, product_bytes(ocl, g) - skip);
+    const size_t bytes = product_bytes(ocl, g), skip = bn_ocl_a_panels(ocl, g->M, g->K);
+    const bn_tensor part = bn_ocl_part(&c->scratch, rounded_bytes(c, j), bytes);
+    g->b = bn_ocl_part(&part, skip, bytes - skip);
+    return part;
+}
+
+/* g->a = bf16(dy factor[first + r by_row + o by_column]) */
+static bn_status round_dy(bn_ocl *ocl, const bn_op_call *c, const job *j, const bn_tensor *factor,
+                          int64_t first, int64_t by_row, int64_t by_column, bn_ocl_gemm *g)
+{
+    g->a = bn_ocl_part(&c->scratch, 0, rounded_bytes(c, j));
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_ROUND, j->R, 1, 1, BN_OCL_T(&c->dout),
+                         BN_OCL_T(factor), BN_OCL_T(&g->a), BN_OCL_I(j->O), BN_OCL_I(first),
+                         BN_OCL_I(by_row), BN_OCL_I(by_column));
+}
+
+/* Columns i0 .. i0+n-1 of dx; with bf16_backward they are one group. */
+static bn_status input_columns(bn_ocl *ocl, const bn_op_call *c, const job *j, int64_t i0,
+                               int64_t n)
+{
+    const bool bf16 = c->params->weight.bf16_backward;
+    bn_ocl_gemm g = input_product(ocl, c, j, n);
+    const bn_tensor part = product_part(ocl, c, j, &g);
+    const bn_tensor *scale = bf16 ? NULL : &c->in[3];
+    g.c.offset += (size_t)i0 * sizeof(float);
+    if (bf16)
+        BN_TRY(round_dy(ocl, c, j, &c->in[3], j->one_scale ? 0 : i0 / j->group, 0,
+                        j->one_scale ? 0 : j->groups, &g));
+    BN_TRY(BN_OCL_LAUNCH(
+        ocl, ocl->cpu_shape ? BN_OCL_K_TERNARY_WEIGHT_PANELS : BN_OCL_K_TERNARY_WEIGHT_FLOATS,
+        bn_ceil_div(n, ocl->cpu_shape ? BN_OCL_NR : 4 * FLOATS_GROUP), ocl->cpu_shape ? 1 : j->O, 1,
+        BN_OCL_T(&c->in[2]), BN_OCL_T(scale), BN_OCL_T(&g.b), BN_OCL_I(j->O), BN_OCL_I(j->I),
+        BN_OCL_I(j->group), BN_OCL_I(j->groups), BN_OCL_I(j->one_scale), BN_OCL_I(i0),
+        BN_OCL_I(n)));
+    return bn_ocl_gemm_run(ocl, &g, &part);
 }
 
 static bn_status input_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
 {
-    bn_ocl_gemm g = input_product(ocl, c, j);
-    g.b = b_part(ocl, c, &g);
-    if (ocl->cpu_shape)
-        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_WEIGHT_PANELS, bn_ceil_div(j->I, BN_OCL_NR), 1,
-                             1, BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]), BN_OCL_T(&g.b),
-                             BN_OCL_I(j->O), BN_OCL_I(j->I), BN_OCL_I(j->group),
-                             BN_OCL_I(j->groups), BN_OCL_I(j->one_scale)));
-    else
-        BN_TRY(BN_OCL_LAUNCH(
-            ocl, BN_OCL_K_TERNARY_WEIGHT_FLOATS, bn_ceil_div(bn_ceil_div(j->I, 4), FLOATS_GROUP),
-            j->O, 1, BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]), BN_OCL_T(&g.b), BN_OCL_I(j->O),
-            BN_OCL_I(j->I), BN_OCL_I(j->group), BN_OCL_I(j->groups), BN_OCL_I(j->one_scale)));
-    return bn_ocl_gemm_run(ocl, &g, &c->scratch);
+    const int64_t columns = columns_of(c, j);
+    for (int64_t i0 = 0; i0 < j->I; i0 += columns)
+        BN_TRY(input_columns(ocl, c, j, i0, columns < j->I - i0 ? columns : j->I - i0));
+    return BN_OK;
 }
 
 static bn_status weight_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
 {
+    const bool bf16 = c->params->weight.bf16_backward;
     bn_ocl_gemm g = weight_product(ocl, c, j);
-    g.b = b_part(ocl, c, &g);
-    if (ocl->cpu_shape)
-        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_X_PANELS, bn_ceil_div(j->I, BN_OCL_NR), 1, 1,
-                             BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&g.b),
-                             BN_OCL_I(j->R), BN_OCL_I(j->I), BN_OCL_I(j->one_step)));
-    else
-        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARY_X_FLOATS,
-                             bn_ceil_div(bn_ceil_div(j->I, 4), FLOATS_GROUP), j->R, 1,
-                             BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&g.b),
-                             BN_OCL_I(j->R), BN_OCL_I(j->I), BN_OCL_I(j->one_step)));
-    return bn_ocl_gemm_run(ocl, &g, &c->scratch);
+    const bn_tensor part = product_part(ocl, c, j, &g);
+    if (bf16)
+        BN_TRY(round_dy(ocl, c, j, &c->in[1], 0, j->one_step ? 0 : 1, 0, &g));
+    BN_TRY(BN_OCL_LAUNCH(
+        ocl, ocl->cpu_shape ? BN_OCL_K_TERNARY_X_PANELS : BN_OCL_K_TERNARY_X_FLOATS,
+        bn_ceil_div(j->I, ocl->cpu_shape ? BN_OCL_NR : 4 * FLOATS_GROUP), ocl->cpu_shape ? 1 : j->R,
+        1, BN_OCL_T(&c->in[0]), BN_OCL_T(bf16 ? NULL : &c->in[1]), BN_OCL_T(&g.b), BN_OCL_I(j->R),
+        BN_OCL_I(j->I), BN_OCL_I(j->one_step)));
+    return bn_ocl_gemm_run(ocl, &g, &part);
 }
 
 /* dy [R,O] -> gradients of the real-valued activation, of the real-valued

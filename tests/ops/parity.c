@@ -98,8 +98,8 @@ static void compare_backward(const pair *p, bn_op_instance *fast, bn_op_instance
         }
 }
 
-void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
-                 const parity_limits limits[BN_OP_COUNT])
+static void one_case(const op_case *k, bn_backend *backend, bn_backend *reference,
+                     const char *label, const parity_limits limits[BN_OP_COUNT])
 {
     const bn_op_info *info = &bn_op_table[k->spec.op];
     const parity_limits *limit = &limits[k->spec.op];
@@ -125,6 +125,18 @@ void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, c
     }
     bn_op_instance_clear(&fast);
     bn_op_instance_clear(&ref);
+}
+
+void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
+                 const parity_limits limits[BN_OP_COUNT])
+{
+    one_case(k, backend, reference, label, limits);
+    if (k->spec.op == BN_OP_BITLINEAR) {
+        op_case rounded = *k;
+        rounded.spec.params.weight.bf16_backward = true;
+        snprintf(rounded.name, sizeof rounded.name, "%.48s, bf16", k->name);
+        one_case(&rounded, backend, reference, label, limits);
+    }
 }
 
 /* ---- routines on flat tensors -------------------------------------------- */

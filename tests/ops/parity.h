@@ -1,5 +1,6 @@
 /* parity.h - any backend against the float32 reference: one case of op_cases.h,
- * forward and every set of gradients, stored and added. Memory is read through
+ * forward and every set of gradients, stored and added; BITLINEAR with both
+ * precisions of the backward pass. Memory is read through
  * the backend, so it may be a device's. Fails the running test with the op, the
  * element and both values. */
 #ifndef BN_TESTS_OPS_PARITY_H

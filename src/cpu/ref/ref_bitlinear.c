@@ -1,6 +1,7 @@
 /* BitLinear: int8 activations times ternary weights (docs/numerics.md). */
 #include "cpu/ref/ref.h"
 
+#include "base/shortfloat.h"
 #include "quant/pack.h"
 #include "quant/quantize.h"
 
@@ -32,39 +33,56 @@ bn_status REF(bn_bitlinear_forward)(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
-/* dx[r,i] = sum_o dy[r,o] (q[o,i] gamma[o,i/G]) */
+/* What multiplies a code: dy times the factor that belongs to the summed index,
+ * rounded once to bfloat16. */
+static double bf16_term(real dy, real factor)
+{
+    return (double)bn_bf16_round((float)(dy * factor));
+}
+
+/* dx[r,i] = sum_o dy[r,o] (q[o,i] gamma[o,i/G])
+ * bf16: sum_o bf16(dy[r,o] gamma[o,i/G]) q[o,i] */
 static void input_gradient(const bn_op_call *c, real *dx)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
     int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
+    const bool bf16 = c->params->weight.bf16_backward;
     const uint8_t *packed = ref_data(&c->in[2]);
     const real *dy = ref_dout(c), *scale = ref_in(c, 3);
     for (int64_t r = 0; r < R; r++) {
         for (int64_t i = 0; i < I; i++) {
             double sum = 0;
             for (int64_t o = 0; o < O; o++) {
-                real gamma = scale[bn_scale_index(o, i / length, I, G)];
-                real w = (real)bn_t2_get(packed + o * bn_t2_row_bytes(I), i) * gamma;
-                sum += (double)dy[r * O + o] * (double)w;
+                const int q = bn_t2_get(packed + o * bn_t2_row_bytes(I), i);
+                const real gamma = scale[bn_scale_index(o, i / length, I, G)];
+                if (bf16)
+                    sum += bf16_term(dy[r * O + o], gamma) * q;
+                else
+                    sum += (double)dy[r * O + o] * (double)((real)q * gamma);
             }
             ref_put(&dx[r * I + i], c->accumulate[0], sum);
         }
     }
 }
 
-/* dw[o,i] = sum_r dy[r,o] (x_q[r,i] step[r]) */
+/* dw[o,i] = sum_r dy[r,o] (x_q[r,i] step[r])
+ * bf16: sum_r bf16(dy[r,o] step[r]) x_q[r,i] */
 static void weight_gradient(const bn_op_call *c, real *dw)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
-    bool one_step = bn_tensor_numel(&c->in[1]) == 1;
+    const bool one_step = bn_tensor_numel(&c->in[1]) == 1, bf16 = c->params->weight.bf16_backward;
     const int8_t *codes = ref_data(&c->in[0]);
     const real *dy = ref_dout(c), *step = ref_in(c, 1);
     for (int64_t o = 0; o < O; o++) {
         for (int64_t i = 0; i < I; i++) {
             double sum = 0;
             for (int64_t r = 0; r < R; r++) {
-                real x = (real)codes[r * I + i] * step[one_step ? 0 : r];
-                sum += (double)dy[r * O + o] * (double)x;
+                const int code = codes[r * I + i];
+                const real s = step[one_step ? 0 : r];
+                if (bf16)
+                    sum += bf16_term(dy[r * O + o], s) * code;
+                else
+                    sum += (double)dy[r * O + o] * (double)((real)code * s);
             }
             ref_put(&dw[o * I + i], c->accumulate[2], sum);
         }

@@ -61,6 +61,17 @@ BN_EXP_BODY(float4, int4, bn_exp4, as_int4, as_float4)
 BN_EXP_BODY(float8, int8, bn_exp8, as_int8, as_float8)
 BN_EXP_BODY(float16, int16, bn_exp16, as_int16, as_float16)
 
+/* ---- bfloat16: the upper half of a float, rounded to nearest even; NaN stays -------- */
+#define BN_BF16_BODY(F, U, name, as_u, as_f)                                                       \
+    F name(F x)                                                                                    \
+    {                                                                                              \
+        const U bits = as_u(x), nearest = bits + (U)(0x7fffu) + (bits >> (U)(16u) & (U)(1u));      \
+        const F rounded = as_f(nearest & (U)(0xffff0000u));                                        \
+        return x == x ? rounded : x;                                                               \
+    }
+BN_BF16_BODY(float, uint, bn_bf16_round, as_uint, as_float)
+BN_BF16_BODY(float16, uint16, bn_bf16_round16, as_uint16, as_float16)
+
 /* ---- one body, two shapes ------------------------------------------------------
  *
  * A kernel's loop is written once for a vector and once for a single element.

@@ -27,7 +27,9 @@
  * instruction (dp4a) where there is one.
  *
  * Backward turns codes into floats for the products of gemm.cl: dx = dy (q gamma),
- * dw = dy^T (x step).
+ * dw = dy^T (x step). With bfloat16 products dy takes gamma or step and is
+ * rounded, one copy per group of columns for dx: dx = bf16(dy gamma_g) q_g,
+ * dw = bf16(dy step)^T x.
  */
 
 /* Four fields of a packed byte, each in its own byte. */
@@ -41,6 +43,12 @@ static inline uint spread_fields(uint byte)
 static inline long scale_index(int o, int k, int group, int groups, int one_scale)
 {
     return one_scale ? 0 : (long)o * groups + k / group;
+}
+
+/* Code of element k of a packed row. */
+static inline int code_of(const global uchar *row, int k)
+{
+    return (row[k >> 2] >> 2 * (k & 3) & 3) - 1;
 }
 
 #if BN_CPU
@@ -334,41 +342,44 @@ kernel WG1 void bn_ternary_few(BN_BUFFER(planes), BN_BUFFER(sums), BN_BUFFER(ste
         }
 }
 
-/* q gamma of a weight [O,I] as panels of gemm.cl: line i, depth o. Group: a panel. */
+/* q gamma (q without a scale) of columns i_first .. i_first+n_cols-1 of a weight
+ * [O,I] as panels of gemm.cl: line i, depth o. Group: a panel. */
 kernel WG1 void bn_ternary_weight_panels(BN_BUFFER(packed), BN_BUFFER(scale), BN_BUFFER(to),
                                          const int O, const int I, const int group,
-                                         const int groups, const int one_scale)
+                                         const int groups, const int one_scale, const int i_first,
+                                         const int n_cols)
 {
     BN_POINTER(const uchar, packed);
     BN_POINTER(const float, scale);
     BN_POINTER(float, to);
-    const int i0 = get_group_id(0) * BN_NR, n = min(BN_NR, I - i0);
+    const int at = get_group_id(0) * BN_NR, n = min(BN_NR, n_cols - at), i0 = i_first + at;
     const long row_bytes = (I + 3) / 4;
     const uint16 shifts = (uint16)(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const int even = n == BN_NR && (groups == 1 || group % 16 == 0);
-    global float *line = to + (long)i0 * O;
+    const int even = n == BN_NR && i0 % 4 == 0 && (!scale_base || groups == 1 || group % 16 == 0);
+    global float *line = to + (long)at * O;
     for (int o = 0; o < O; o++, line += BN_NR) {
         const global uchar *row = packed + o * row_bytes;
         if (even) {
             for (int i = 0; i < BN_NR; i += 16) {
                 const float gamma =
-                    scale[scale_index(o, i0 + i, group, groups, one_scale)];
+                    scale_base ? scale[scale_index(o, i0 + i, group, groups, one_scale)] : 1.0f;
                 const uint word = as_uint(vload4(0, row + (i0 + i) / 4));
                 const int16 q = as_int16((uint16)word >> shifts & 3u) - 1;
                 vstore16(convert_float16(q) * gamma, 0, line + i);
             }
         } else {
             for (int i = 0; i < BN_NR; i++) {
-                const int k = i0 + i;
-                const int q = i < n ? (row[k / 4] >> 2 * (k & 3) & 3) - 1 : 0;
-                line[i] = i < n ? (float)q * scale[scale_index(o, k, group, groups, one_scale)]
-                                : 0.0f;
+                const int k = min(i0 + i, I - 1);
+                const float gamma =
+                    scale_base ? scale[scale_index(o, k, group, groups, one_scale)] : 1.0f;
+                line[i] = i < n ? (float)code_of(row, k) * gamma : 0.0f;
             }
         }
     }
 }
 
-/* x step of activations [R,I] as panels of gemm.cl: line i, depth r. Group: a panel. */
+/* x step (x without steps) of activations [R,I] as panels of gemm.cl: line i,
+ * depth r. Group: a panel. */
 kernel WG1 void bn_ternary_x_panels(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(to), const int R,
                                     const int I, const int one_step)
 {
@@ -379,7 +390,7 @@ kernel WG1 void bn_ternary_x_panels(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(to)
     global float *line = to + (long)i0 * R;
     for (int r = 0; r < R; r++, line += BN_NR) {
         const global char *row = x + (long)r * I + i0;
-        const float s = step[one_step ? 0 : r];
+        const float s = step_base ? step[one_step ? 0 : r] : 1.0f;
         if (n == BN_NR) {
             for (int i = 0; i < BN_NR; i += 16)
                 vstore16(convert_float16(vload16(0, row + i)) * s, 0, line + i);
@@ -388,6 +399,26 @@ kernel WG1 void bn_ternary_x_panels(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(to)
                 line[i] = i < n ? (float)row[i] * s : 0.0f;
         }
     }
+}
+
+/* to [R,O] = bf16(dy factor), factor[first + r by_row + o by_column]. Group: a row. */
+kernel WG1 void bn_ternary_round(BN_BUFFER(dy), BN_BUFFER(factor), BN_BUFFER(to), const int O,
+                                 const int first, const int by_row, const int by_column)
+{
+    BN_POINTER(const float, dy);
+    BN_POINTER(const float, factor);
+    BN_POINTER(float, to);
+    const long r = get_group_id(0);
+    const global float *from = dy + r * O, *f = factor + first + r * by_row;
+    float line[16];
+    int o = 0;
+    for (; o + 16 <= O; o += 16) {
+        for (int i = 0; i < 16; i++)
+            line[i] = f[(long)(o + i) * by_column];
+        vstore16(bn_bf16_round16(vload16(0, from + o) * vload16(0, line)), 0, to + r * O + o);
+    }
+    for (; o < O; o++)
+        to[r * O + o] = bn_bf16_round(from[o] * f[(long)o * by_column]);
 }
 
 #else /* ---- GPU shape ------------------------------------------------------ */
@@ -558,26 +589,26 @@ bn_ternary_few_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER
     }
 }
 
-/* q gamma of a weight as floats [O,I]; a work-item: one packed byte. */
+/* q gamma (q without a scale) of columns i_first .. i_first+n_cols-1 of a weight
+ * as floats [O,n_cols]; a work-item: 4 codes. */
 kernel __attribute__((reqd_work_group_size(64, 1, 1))) void
 bn_ternary_weight_floats(BN_BUFFER(packed), BN_BUFFER(scale), BN_BUFFER(to), const int O,
-                         const int I, const int group, const int groups, const int one_scale)
+                         const int I, const int group, const int groups, const int one_scale,
+                         const int i_first, const int n_cols)
 {
     BN_POINTER(const uchar, packed);
     BN_POINTER(const float, scale);
     BN_POINTER(float, to);
-    const int row_bytes = (I + 3) / 4, j = get_global_id(0), o = get_group_id(1);
-    if (j >= row_bytes)
-        return;
-    const uint byte = packed[(long)o * row_bytes + j];
-    for (int e = 0; e < 4; e++) {
-        const int k = 4 * j + e, q = (int)(byte >> 2 * e & 3u) - 1;
-        if (k < I)
-            to[(long)o * I + k] = (float)q * scale[scale_index(o, k, group, groups, one_scale)];
+    const int i0 = get_global_id(0) * 4, o = get_group_id(1);
+    const global uchar *row = packed + (long)o * ((I + 3) / 4);
+    for (int i = i0; i < min(i0 + 4, n_cols); i++) {
+        const int k = i_first + i;
+        const float gamma = scale_base ? scale[scale_index(o, k, group, groups, one_scale)] : 1.0f;
+        to[(long)o * n_cols + i] = (float)code_of(row, k) * gamma;
     }
 }
 
-/* x step of activations as floats [R,I]; a work-item: 4 codes. */
+/* x step (x without steps) of activations as floats [R,I]; a work-item: 4 codes. */
 kernel __attribute__((reqd_work_group_size(64, 1, 1))) void
 bn_ternary_x_floats(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(to), const int R, const int I,
                     const int one_step)
@@ -586,9 +617,23 @@ bn_ternary_x_floats(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(to), const int R, c
     BN_POINTER(const float, step);
     BN_POINTER(float, to);
     const int k0 = get_global_id(0) * 4, r = get_group_id(1);
-    const float s = step[one_step ? 0 : r];
+    const float s = step_base ? step[one_step ? 0 : r] : 1.0f;
     for (int k = k0; k < min(k0 + 4, I); k++)
         to[(long)r * I + k] = (float)x[(long)r * I + k] * s;
+}
+
+/* to [R,O] = bf16(dy factor), factor[first + r by_row + o by_column]; group: a row. */
+kernel __attribute__((reqd_work_group_size(64, 1, 1))) void
+bn_ternary_round(BN_BUFFER(dy), BN_BUFFER(factor), BN_BUFFER(to), const int O, const int first,
+                 const int by_row, const int by_column)
+{
+    BN_POINTER(const float, dy);
+    BN_POINTER(const float, factor);
+    BN_POINTER(float, to);
+    const long r = get_group_id(0);
+    for (int o = get_local_id(0); o < O; o += 64)
+        to[r * O + o] =
+            bn_bf16_round(dy[r * O + o] * factor[first + r * by_row + (long)o * by_column]);
 }
 
 #endif
