@@ -9,6 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 wheels=(
     tokenizers==0.23.3
     sentencepiece==0.2.3
+    numpy
+    gguf==0.19.0
+    xllamacpp==2026.10.11549
 )
 
 venv=build/interop-venv

@@ -72,7 +72,7 @@ static bn_status round_item(bn_export_item *item, const bn_gguf_layout *layout)
         bn_gguf_decode(type, block, length, item->data + i);
         for (int k = 0; k < length; k++)
             if (!isfinite(item->data[i + k]))
-                return bn_error(BN_USAGE, "%s: %s cannot hold %g", item->name,
+                return bn_error(BN_FAIL, "%s: %s cannot hold %g", item->name,
                                 bn_gguf_type_name(type), (double)first);
     }
     return BN_OK;

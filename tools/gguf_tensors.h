@@ -23,7 +23,7 @@ uint64_t bn_gguf_item_bytes(const bn_export_item *item, const bn_gguf_layout *la
  * the reason and what would hold them. */
 bn_status bn_gguf_set_check(const bn_export_set *set, const bn_gguf_layout *layout) BN_MUST_CHECK;
 
-/* Replaces scales and floats by what they will read back as. BN_USAGE for one
+/* Replaces scales and floats by what they will read back as. BN_FAIL for one
  * that its type cannot hold. */
 bn_status bn_gguf_set_round(bn_export_set *set, const bn_gguf_layout *layout) BN_MUST_CHECK;
 

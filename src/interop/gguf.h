@@ -112,6 +112,9 @@ void bn_gguf_item_string(bn_gguf_meta *meta, const char *value, size_t bytes);
 void bn_gguf_item_i32(bn_gguf_meta *meta, int32_t value);
 void bn_gguf_meta_clear(bn_gguf_meta *meta);
 
+/* Whether these are the keys of the file, byte for byte. */
+bool bn_gguf_has_meta(const bn_gguf *file, const bn_gguf_meta *meta);
+
 typedef struct bn_gguf_spec {
     const char *name; /* fewer than BN_GGUF_MAX_NAME bytes */
     bn_gguf_type type;

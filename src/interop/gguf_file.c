@@ -140,6 +140,14 @@ const bn_gguf_tensor *bn_gguf_tensor_find(const bn_gguf *file, const char *name)
     return bsearch(&wanted, file->tensors, (size_t)file->tensor_count, sizeof wanted, by_name);
 }
 
+bool bn_gguf_has_meta(const bn_gguf *file, const bn_gguf_meta *meta)
+{
+    const size_t head = 4 + 4 + 8 + 8; /* magic, version, numbers */
+    return meta->count == (uint64_t)file->value_count &&
+           meta->bytes.size <= file->map.size - head &&
+           memcmp(file->map.data + head, meta->bytes.data, meta->bytes.size) == 0;
+}
+
 /* ---- items of a value ---- */
 
 uint64_t bn_gguf_bits(const unsigned char *at, int bytes)
