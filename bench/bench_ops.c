@@ -8,11 +8,13 @@
 
 #include "autograd/op_instance.h"
 #include "base/checked.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "bench/harness.h"
 #include "cpu/cpu.h"
 
 /* Largest error that verification accepts, relative to |ref| + mean|ref|. */
+enum { POOL_RUNS = 10 };
 static const double tolerance = 5e-5;
 
 typedef struct subject {
@@ -434,6 +436,33 @@ out:
     return status;
 }
 
+/* ---- the memory pool ----------------------------------------------------- */
+
+static bn_status take_and_give(void *arg)
+{
+    void *block;
+    for (int i = 0; i < POOL_RUNS; i++) {
+        BN_TRY(bn_pool_take(arg, 1024, &block));
+        bn_pool_give(arg, block);
+    }
+    return BN_OK;
+}
+
+static bn_status pool(bench *b)
+{
+    bench_result r = {
+        .name = "cached allocation", .shape = "10 x 1 KiB, taken and given", .error = -1};
+    bn_pool *pool;
+    if (!bench_wants(b, r.name))
+        return BN_OK;
+    BN_TRY(bn_pool_new(0, &pool));
+    bn_status status = bench_time(b, take_and_give, pool, &r);
+    bn_pool_free(pool);
+    if (status == BN_OK)
+        bench_report(b, &r);
+    return status;
+}
+
 static bn_status all(bench *b)
 {
     BN_TRY(bitlinear(b));
@@ -442,7 +471,8 @@ static bn_status all(bench *b)
     BN_TRY(weight_quant(b));
     BN_TRY(attention(b));
     BN_TRY(loss(b));
-    return routines(b);
+    BN_TRY(routines(b));
+    return pool(b);
 }
 
 int main(int argc, char **argv)

@@ -90,7 +90,7 @@ bn_status bench_init(bench *b, int argc, char **argv, bool *done)
     if (*done)
         return BN_OK;
     BN_TRY(unpin_blas(argv));
-    BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){b->threads, b->isa}, &b->backend));
+    BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = b->threads, .isa = b->isa}, &b->backend));
     int threads = bn_threads_count(bn_cpu_threads(b->backend));
     if (!b->json) {
         printf("%s: isa %s, %d threads, OpenBLAS core type %s\n", b->program,

@@ -23,8 +23,9 @@
 #include "base/threads.h"
 
 typedef struct bn_cpu_options {
-    int threads;     /* 0 = all CPUs this process may run on */
-    const char *isa; /* NULL = the environment's BITNET_CPU, else the best */
+    int threads;         /* 0 = all CPUs this process may run on */
+    const char *isa;     /* NULL = the environment's BITNET_CPU, else the best */
+    size_t memory_limit; /* most bytes of buffers at a time; 0 = no limit */
 } bn_cpu_options;
 
 /* `options` may be NULL: all defaults. BN_USAGE for an isa that is not known,

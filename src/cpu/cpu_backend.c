@@ -59,24 +59,18 @@ static bn_status choose_isa(const char *wanted, const char **out)
     return bn_error(BN_USAGE, "cpu: no kernels named '%s', expected one of: %s", wanted, known);
 }
 
-/* calloc leaves the pages of a large block untouched until they are used, so
- * an arena costs only what a run touches. `handle` is the block itself. */
 static bn_status cpu_alloc(bn_backend *backend, size_t bytes, bn_buffer *out)
 {
-    (void)backend;
     *out = (bn_buffer){0};
-    void *block = bytes <= SIZE_MAX - BN_ALIGN ? calloc(1, bytes + BN_ALIGN) : NULL;
-    if (!block)
-        return bn_error_nomem("cpu buffer", bytes);
-    uintptr_t start = ((uintptr_t)block + BN_ALIGN - 1) & ~(uintptr_t)(BN_ALIGN - 1);
-    *out = (bn_buffer){.host = (void *)start, .handle = block, .bytes = bytes};
+    void *block;
+    BN_TRY(bn_pool_take(bn_cpu_of(backend)->memory, bytes, &block));
+    *out = (bn_buffer){.host = block, .bytes = bytes};
     return BN_OK;
 }
 
 static void cpu_release(bn_backend *backend, bn_buffer *buffer)
 {
-    (void)backend;
-    free(buffer->handle);
+    bn_pool_give(bn_cpu_of(backend)->memory, buffer->host);
     *buffer = (bn_buffer){0};
 }
 
@@ -111,14 +105,20 @@ static void cpu_free(bn_backend *backend)
 {
     bn_cpu *cpu = bn_cpu_of(backend);
     bn_threads_free(cpu->threads);
+    bn_pool_free(cpu->memory);
     free(cpu);
 }
 
-static bn_cpu *cpu_new(const char *name, bn_dtype real)
+static bn_status cpu_new(const char *name, bn_dtype real, size_t memory_limit, bn_cpu **out)
 {
     bn_cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
-        return NULL;
+        return bn_error_nomem("a backend", sizeof *cpu);
+    bn_status status = bn_pool_new(memory_limit, &cpu->memory);
+    if (status != BN_OK) {
+        free(cpu);
+        return status;
+    }
     cpu->isa = "ref";
     cpu->backend = (bn_backend){
         .name = name,
@@ -137,7 +137,8 @@ static bn_cpu *cpu_new(const char *name, bn_dtype real)
         bn_ref_fill_f64(&cpu->backend);
     else
         bn_ref_fill_f32(&cpu->backend);
-    return cpu;
+    *out = cpu;
+    return BN_OK;
 }
 
 bn_status bn_cpu_backend_new(const bn_cpu_options *options, bn_backend **out)
@@ -147,9 +148,8 @@ bn_status bn_cpu_backend_new(const bn_cpu_options *options, bn_backend **out)
         options = &defaults;
     *out = NULL;
     bn_status status = BN_OK;
-    bn_cpu *cpu = cpu_new("cpu", BN_F32);
-    if (!cpu)
-        return bn_error_nomem("cpu backend", sizeof *cpu);
+    bn_cpu *cpu = NULL;
+    BN_TRY(cpu_new("cpu", BN_F32, options->memory_limit, &cpu));
     BN_TRY_OUT(choose_isa(options->isa ? options->isa : getenv("BITNET_CPU"), &cpu->isa));
     BN_TRY_OUT(bn_threads_new(options->threads, &cpu->threads));
     if (strcmp(cpu->isa, "ref") != 0)
@@ -167,9 +167,8 @@ bn_status bn_ref_backend_new(bn_dtype real, bn_backend **out)
     if (real != BN_F32 && real != BN_F64)
         return bn_error(BN_FAIL, "reference backend: real type is %s, expected float32 or float64",
                         bn_dtype_name(real));
-    bn_cpu *cpu = cpu_new(real == BN_F64 ? "ref64" : "ref32", real);
-    if (!cpu)
-        return bn_error_nomem("reference backend", sizeof *cpu);
+    bn_cpu *cpu = NULL;
+    BN_TRY(cpu_new(real == BN_F64 ? "ref64" : "ref32", real, 0, &cpu));
     *out = &cpu->backend;
     return BN_OK;
 }

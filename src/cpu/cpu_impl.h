@@ -2,11 +2,13 @@
 #ifndef BN_CPU_CPU_IMPL_H
 #define BN_CPU_CPU_IMPL_H
 
+#include "base/pool.h"
 #include "cpu/cpu.h"
 
 /* bn_backend.impl of every backend of this module. */
 typedef struct bn_cpu {
     bn_backend backend;
+    bn_pool *memory;
     bn_threads *threads;        /* NULL: single-threaded reference */
     const char *isa;            /* a name of isa_table in cpu_backend.c */
     const struct bn_fast *fast; /* its kernels (fast/fast_impl.h); NULL: reference only */

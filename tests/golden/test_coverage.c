@@ -42,7 +42,7 @@ static void cpu_sections(bn_text *found)
             runs = runs || strcmp(bn_cpu_isa_choice(k), isas[i]) == 0;
         if (!runs)
             continue;
-        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){1, isas[i]}, &backend));
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1, .isa = isas[i]}, &backend));
         snprintf(title, sizeof title, "cpu %s", isas[i]);
         add_section(found, title, backend);
     }

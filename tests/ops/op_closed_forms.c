@@ -559,7 +559,7 @@ static void backends_are_named(void **state)
     assert_int_equal(bn_ref_backend_new(BN_I8, &b), BN_FAIL);
     assert_null(b);
     assert_string_equal(bn_cpu_isa_choice(0), "ref");
-    assert_int_equal(bn_cpu_backend_new(&(bn_cpu_options){1, "sse9"}, &b), BN_USAGE);
+    assert_int_equal(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1, .isa = "sse9"}, &b), BN_USAGE);
     assert_non_null(strstr(bn_error_text(), "'sse9', expected one of: ref"));
     assert_int_equal(setenv("BITNET_CPU", "ref", 1), 0);
     assert_ok(bn_cpu_backend_new(NULL, &b));

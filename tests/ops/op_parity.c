@@ -53,7 +53,7 @@ static void kernels_agree_with_the_reference(void **state)
     for (int i = 0; (isa = bn_cpu_isa_choice(i)); i++) {
         for (int threads = 1; threads <= 3; threads += 2) {
             bn_backend *backend;
-            assert_ok(bn_cpu_backend_new(&(bn_cpu_options){threads, isa}, &backend));
+            assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = threads, .isa = isa}, &backend));
             assert_string_equal(bn_cpu_isa(backend), isa);
             assert_int_equal(bn_threads_count(bn_cpu_threads(backend)), threads);
             for (int k = 0; k < cases.count; k++)
@@ -80,7 +80,7 @@ static void cached_attention_equals_attention(void **state)
     }
     for (int c = 0; (isa = bn_cpu_isa_choice(c)); c++) {
         bn_backend *backend;
-        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, isa}, &backend));
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = isa}, &backend));
         bn_op_spec whole = {.op = BN_OP_ATTENTION,
                             .params.attention = {H, KV},
                             .in = {bn_tensor_3d(BN_F64, 1, T, H * HD),
@@ -134,7 +134,7 @@ static void routines_agree_with_the_reference(void **state)
     bn_backend *reference, *backend;
     assert_ok(bn_ref_backend_new(BN_F32, &reference));
     for (int i = 0; (isa = bn_cpu_isa_choice(i)); i++) {
-        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, isa}, &backend));
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = isa}, &backend));
         parity_routines(backend, reference, isa);
         bn_backend_free(backend);
     }

@@ -159,7 +159,7 @@ static void for_each_backend(with_backend fn)
     for (int i = 0; bn_cpu_isa_choice(i); i++)
         for (int threads = 1; threads <= 3; threads += 2) {
             bn_backend *backend;
-            const bn_cpu_options options = {threads, bn_cpu_isa_choice(i)};
+            const bn_cpu_options options = {.threads = threads, .isa = bn_cpu_isa_choice(i)};
             assert_ok(bn_cpu_backend_new(&options, &backend));
             fn(backend);
             bn_backend_free(backend);

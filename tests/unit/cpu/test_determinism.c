@@ -202,7 +202,7 @@ static void threads_do_not_change_bits(void **state)
     for (int c = 0; (isa = bn_cpu_isa_choice(c)); c++) {
         bn_backend *backend[4];
         for (int t = 0; t < 4; t++)
-            assert_ok(bn_cpu_backend_new(&(bn_cpu_options){t + 1, isa}, &backend[t]));
+            assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = t + 1, .isa = isa}, &backend[t]));
         for (int which = 0; strcmp(isa, "ref") != 0 && which < SUBJECTS; which++) {
             subject s = subject_of(which);
             bn_op_instance one, more;
@@ -226,9 +226,9 @@ static void instruction_sets_do_not_change_bits(void **state)
     (void)state;
     const char *isa;
     bn_backend *generic, *backend;
-    assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, "generic"}, &generic));
+    assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = "generic"}, &generic));
     for (int c = 2; (isa = bn_cpu_isa_choice(c)); c++) {
-        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, isa}, &backend));
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = isa}, &backend));
         for (int which = 0; which < 13; which++) {
             subject s = subject_of(which);
             bn_op_instance a, b;
@@ -289,7 +289,7 @@ static void a_cache_does_not_change_bits(void **state)
     for (int c = 0; bn_cpu_isa_choice(c); c++) {
         bn_backend *backend;
         bn_op_instance all;
-        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, bn_cpu_isa_choice(c)}, &backend));
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = bn_cpu_isa_choice(c)}, &backend));
         assert_ok(bn_op_instance_init(&all, backend, &s.spec));
         assert_ok(bn_op_instance_forward(&all));
         check_step(backend, &s.spec, &all, 0, 61, cache); /* a prompt, then one by one, */

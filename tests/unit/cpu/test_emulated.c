@@ -17,7 +17,7 @@ static void avx512vnni_product_equals_the_reference(void **state)
         fail_msg("this test needs a CPU with AVX2: packing is shared with the AVX2 kernels");
     bn_backend *reference, *backend;
     assert_ok(bn_ref_backend_new(BN_F32, &reference));
-    assert_ok(bn_cpu_backend_new(&(bn_cpu_options){2, "avx2"}, &backend));
+    assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = "avx2"}, &backend));
     bn_cpu *cpu = bn_cpu_of(backend);
     const bn_fast emulated = {cpu->fast->isa, cpu->fast->ops, &bn_ternary__emulated};
     cpu->fast = &emulated;
