@@ -75,7 +75,8 @@ bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, 
     *out = (bn_tool_model){0};
     if (where->threads < 0 || where->threads > 4096)
         return bn_error(BN_USAGE, "--threads %lld: expected 0 to 4096", (long long)where->threads);
-    BN_TRY(bn_device_open(where->device, (int)where->threads, &out->backend, NULL));
+    bn_tool_distrust(where->untrusted);
+    BN_TRY(bn_device_open(where->device, &options, &out->backend, NULL));
     bn_status status = bn_loaded_open(path, out->backend, pack, &out->loaded);
     if (status != BN_OK) {
         bn_tool_close(out);

@@ -19,7 +19,8 @@ typedef struct arguments {
     const char *config, *resume, *device, *output_dir;
     bn_strings set;
     int64_t threads, seed, max_steps, stop_after;
-    bool list_devices, dry_run, overfit_batch, check_grad, selftest, tune, quiet, overwrite;
+    bool list_devices, dry_run, overfit_batch, check_grad, selftest, tune, profile, quiet,
+        overwrite;
     bool config_reference, config_schema;
 } arguments;
 
@@ -33,8 +34,12 @@ static const bn_option option_table[] = {
      "go on from the newest good checkpoint of the output folder, or from PATH"},
     {"overwrite", 0, NULL, BN_OPT_FLAG, AT(overwrite),
      "remove an earlier run's files from the output folder"},
-    {"device", 'd', "NAME", BN_OPT_STRING, AT(device), "auto, cpu, opencl or opencl:N"},
-    {"list-devices", 0, NULL, BN_OPT_FLAG, AT(list_devices), "list usable devices and exit"},
+    {"device", 'd', "NAME", BN_OPT_STRING, AT(device),
+     "auto, cpu, opencl, opencl:N or opencl:NAME"},
+    {"list-devices", 0, NULL, BN_OPT_FLAG, AT(list_devices),
+     "list devices with what they can do and exit"},
+    {"profile", 0, NULL, BN_OPT_FLAG, AT(profile),
+     "time every kernel of an OpenCL device; printed at the end, with the bytes moved per step"},
     {"threads", 't', "N", BN_OPT_I64, AT(threads), "CPU threads; 0: all (training.threads)"},
     {"seed", 0, "N", BN_OPT_I64, AT(seed), "seed of the run (training.seed)"},
     {"max-steps", 'n', "N", BN_OPT_I64, AT(max_steps),
@@ -260,6 +265,20 @@ static bn_status tune(const bn_config *config, bn_backend *backend)
     return status != BN_OK ? status : taken;
 }
 
+static bn_status print_profile(const bn_console *console, bn_backend *backend)
+{
+    bn_text lines = {0};
+    char *text;
+    bn_status status = bn_device_profile(backend, &lines);
+    bn_console_traffic(console, &lines);
+    bn_status taken = bn_text_take(&lines, &text);
+    if (taken != BN_OK)
+        return taken;
+    fputs(text, stderr);
+    free(text);
+    return status;
+}
+
 static bn_status train(const bn_config *config, bn_backend *backend, const arguments *args,
                        const char *device)
 {
@@ -283,7 +302,8 @@ static bn_status train(const bn_config *config, bn_backend *backend, const argum
     BN_TRY(bn_signals_install());
     bn_status status = bn_run_train(config, backend, &options, &summary);
     bn_console_finish(&console);
-    return print_text(status, summary);
+    status = print_text(status, summary);
+    return status == BN_OK && args->profile ? print_profile(&console, backend) : status;
 }
 
 static bn_status with_device(const bn_config *config, const arguments *args)
@@ -292,7 +312,8 @@ static bn_status with_device(const bn_config *config, const arguments *args)
     bn_backend *backend;
     char *device_text;
     bn_status status;
-    BN_TRY(bn_device_open(device, (int)config->training.threads, &backend, &device_text));
+    const bn_device_options options = {(int)config->training.threads, args->profile};
+    BN_TRY(bn_device_open(device, &options, &backend, &device_text));
     if (args->selftest)
         status = selftest(backend);
     else if (args->dry_run)

@@ -132,11 +132,12 @@ bn_status bn_trainer_save(bn_trainer *t, const char *path, uint64_t metrics_byte
     state.config_json = config;
     const bn_checkpoint_extra extras[] = {
         {"progress", progress, strlen(progress)},
+        {"data", &t->data->identity, sizeof t->data->identity},
         {"telemetry_codes", t->telemetry.codes, t->telemetry.code_bytes},
         {"telemetry_scales", t->telemetry.scales,
          (size_t)t->telemetry.count * sizeof *t->telemetry.scales},
     };
-    const int extra_count = t->telemetry.count ? 3 : 1;
+    const int extra_count = t->telemetry.count ? 4 : 2;
     BN_TRY_OUT(bn_checkpoint_save(path, &state, host.items, host.count, extras, extra_count));
 out:
     host_params_clear(&host);
@@ -213,24 +214,39 @@ static bn_status restore_telemetry(bn_trainer *t, bn_checkpoint *checkpoint)
                          (size_t)telemetry->count * sizeof *telemetry->scales);
 }
 
-/* The keys that say which windows come in which order. */
+/* The keys that say, next to the data itself, which windows come in which order. */
 static bool orders_data(const char *key)
 {
-    return (strncmp(key, "data.", 5) == 0 && strcmp(key, "data.tokenizer") != 0) ||
-           strcmp(key, "training.seq_len") == 0 || strcmp(key, "training.seed") == 0;
+    return strcmp(key, "training.seq_len") == 0 || strcmp(key, "training.seed") == 0;
 }
 
-static bn_status restore_data(bn_trainer *t, const bn_train_state *state, const bn_config *saved,
-                              bool *restarted)
+static bn_status read_identity(bn_checkpoint *checkpoint, bn_restored *out)
+{
+    void *data;
+    size_t bytes;
+    BN_TRY(bn_checkpoint_get_extra(checkpoint, "data", sizeof out->data, &data, &bytes));
+    out->data_known = bytes == sizeof out->data;
+    if (out->data_known)
+        memcpy(&out->data, data, sizeof out->data);
+    free(data);
+    return BN_OK;
+}
+
+static bn_status restore_data(bn_trainer *t, bn_checkpoint *checkpoint, const bn_config *saved,
+                              bn_restored *out)
 {
     bn_config_diff diff;
-    *restarted = t->one_batch;
+    const bn_train_state *state = bn_checkpoint_state(checkpoint);
+    const bn_data_identity *was = &out->data, *is = &t->data->identity;
+    BN_TRY(read_identity(checkpoint, out));
     BN_TRY(bn_config_compare(saved, t->config, &diff));
+    out->data_restarted = t->one_batch || !out->data_known || was->train != is->train ||
+                          was->train_hash != is->train_hash;
     for (int64_t i = 0; i < diff.count; i++)
-        *restarted |= orders_data(diff.items[i].key);
+        out->data_restarted |= orders_data(diff.items[i].key);
     bn_config_diff_clear(&diff);
     const bn_batcher_state place = {state->data_seed, state->data_epoch, state->data_index};
-    return *restarted ? BN_OK : bn_feed_restore(&t->feed, &place);
+    return out->data_restarted ? BN_OK : bn_feed_restore(&t->feed, &place);
 }
 
 static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)
@@ -261,9 +277,10 @@ static bn_status check_tokenizer(const bn_trainer *t, const bn_train_state *stat
                     (unsigned long long)was, t->config->data.tokenizer, (unsigned long long)is);
 }
 
-bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bool *data_restarted)
+bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restored *out)
 {
     bn_status status = BN_OK;
+    *out = (bn_restored){0};
     const bn_train_state *state = bn_checkpoint_state(checkpoint);
     bn_config saved;
     BN_TRY(bn_config_parse(state->config_json, "the checkpoint's configuration", &saved));
@@ -271,13 +288,13 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bool *dat
     BN_TRY_OUT(check_tokenizer(t, state));
     BN_TRY_OUT(restore_arrays(t, checkpoint));
     if (state->step == 0) { /* an import, say: nothing but the weights is there to go on from */
-        *data_restarted = true;
+        out->data_restarted = true;
         status = bn_telemetry_measure(&t->telemetry);
         goto out;
     }
     BN_TRY_OUT(restore_progress(t, checkpoint));
     BN_TRY_OUT(restore_telemetry(t, checkpoint));
-    BN_TRY_OUT(restore_data(t, state, &saved, data_restarted));
+    BN_TRY_OUT(restore_data(t, checkpoint, &saved, out));
     t->optimizer.step = state->step;
 out:
     bn_config_clear(&saved);

@@ -8,6 +8,7 @@
  *
  * Beyond checkpoint.h's fields these are kept as extra/NAME:
  *   progress          JSON: loss_sum, loss_count, last_loss, training_s
+ *   data              bn_data_identity: what the run learned from
  *   telemetry_codes   the baseline of telemetry.h: packed codes
  *   telemetry_scales  the same: mean scales, float64
  */
@@ -21,11 +22,19 @@
 bn_status bn_trainer_save(bn_trainer *trainer, const char *path,
                           uint64_t metrics_bytes) BN_MUST_CHECK;
 
-/* Fills a fresh trainer from an open checkpoint. Data, sequence length or seed
- * other than saved start the data anew (epoch 0): *data_restarted tells.
+/* What is not as it was when the checkpoint was saved. */
+typedef struct bn_restored {
+    bool data_restarted;   /* the order of the training data starts anew */
+    bool data_known;       /* `data` is there: older files do not say what they learned from */
+    bn_data_identity data; /* of the checkpoint */
+} bn_restored;
+
+/* Fills a fresh trainer from an open checkpoint. Training data, sequence length
+ * or seed other than saved start the data anew (epoch 0); so does a file that
+ * does not say what its data was. The same data under another name goes on.
  * BN_BAD_CONFIG: an architecture key differs; BN_BAD_DATA: damaged, without
  * moments, or its place in the data does not fit the text. */
 bn_status bn_trainer_restore(bn_trainer *trainer, bn_checkpoint *checkpoint,
-                             bool *data_restarted) BN_MUST_CHECK;
+                             bn_restored *out) BN_MUST_CHECK;
 
 #endif

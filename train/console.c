@@ -37,6 +37,12 @@ static void show_note(void *arg, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
+static void show_warning(void *arg, const char *text)
+{
+    bn_console_finish(arg);
+    fprintf(stderr, "warning: %s\n", text);
+}
+
 /* "1:02:03" or "2:03" */
 static void clock_text(double seconds, char *out, size_t size)
 {
@@ -74,6 +80,10 @@ static void draw(bn_console *console, const bn_trainer *trainer, const bn_step_r
 static void show_step(void *arg, const bn_trainer *trainer, const bn_step_result *result)
 {
     bn_console *console = arg;
+    console->steps++;
+    console->batch_bytes += bn_trainer_batch_bytes(trainer);
+    console->upload_bytes += result->upload_bytes;
+    console->download_bytes += result->download_bytes;
     if (console->quiet || !console->terminal)
         return;
     const double now = bn_seconds();
@@ -89,8 +99,19 @@ static void show_step(void *arg, const bn_trainer *trainer, const bn_step_result
     draw(console, trainer, result, now);
 }
 
+void bn_console_traffic(const bn_console *console, bn_text *out)
+{
+    const uint64_t steps = console->steps ? console->steps : 1;
+    bn_text_addf(out,
+                 "per step: %llu bytes of batches to the device, %llu further ones, %llu back\n",
+                 (unsigned long long)(console->batch_bytes / steps),
+                 (unsigned long long)((console->upload_bytes - console->batch_bytes) / steps),
+                 (unsigned long long)(console->download_bytes / steps));
+}
+
 static void show_record(void *arg, const bn_metrics_record *record)
 {
+    char now[BN_SIZE_TEXT], most[BN_SIZE_TEXT];
     bn_console *console = arg;
     if (console->quiet || (console->terminal && !record->evaluated))
         return;
@@ -101,12 +122,21 @@ static void show_record(void *arg, const bn_metrics_record *record)
         fprintf(stderr, "  val_loss %.4f  val_ppl %.3f", record->val_loss, record->val_ppl);
     if (record->evaluated && record->classifier)
         fprintf(stderr, "  val_accuracy %.4f", record->val_accuracy);
-    fprintf(stderr, "  lr %.2e  grad_norm %.3f  %.0f tok/s  %.1f s\n", record->lr,
-            record->grad_norm, record->tokens_per_second, record->elapsed_s);
+    fprintf(stderr, "  lr %.2e  grad_norm %.3f  %.0f tok/s  %.1f s", record->lr, record->grad_norm,
+            record->tokens_per_second, record->elapsed_s);
+    if (record->device.own)
+        fprintf(stderr, "  device %s, at most %s, %.1f %% gaps",
+                bn_size_text(record->device.bytes, now),
+                bn_size_text(record->device.peak_bytes, most),
+                100.0 * record->device.fragmentation);
+    fputc('\n', stderr);
 }
 
 bn_run_observer bn_console_observer(bn_console *console)
 {
-    return (bn_run_observer){
-        .arg = console, .note = show_note, .step = show_step, .record = show_record};
+    return (bn_run_observer){.arg = console,
+                             .note = show_note,
+                             .warning = show_warning,
+                             .step = show_step,
+                             .record = show_record};
 }

@@ -14,14 +14,18 @@ typedef struct bn_console {
     bool quiet, terminal, colour;
     bool open; /* a progress line stands unfinished */
     double started, drawn;
-    int64_t first_step; /* of this sitting */
-    double loss;        /* smoothed, for the progress line */
+    int64_t first_step;                                        /* of this sitting */
+    double loss;                                               /* smoothed, for the progress line */
+    uint64_t steps, batch_bytes, upload_bytes, download_bytes; /* of this sitting's steps */
 } bn_console;
 
 bn_console bn_console_of(const bn_config *config, bool quiet);
 
 /* The observer that writes through `console`, which must outlive it. */
 bn_run_observer bn_console_observer(bn_console *console);
+
+/* Adds a line: bytes between host and device per step, batches apart. */
+void bn_console_traffic(const bn_console *console, bn_text *out);
 
 /* Ends an unfinished progress line. */
 void bn_console_finish(bn_console *console);

@@ -48,6 +48,13 @@ size_t bn_train_graphs_arena(const bn_train_graphs *graphs)
     return train > evaluate ? train : evaluate;
 }
 
+size_t bn_train_graphs_peak(const bn_train_graphs *graphs)
+{
+    size_t train = bn_tape_memory_of(graphs->train).peak;
+    size_t evaluate = bn_tape_memory_of(graphs->evaluate).peak;
+    return train > evaluate ? train : evaluate;
+}
+
 bn_status bn_train_graphs_bind(bn_train_graphs *graphs, const bn_buffer *arena)
 {
     BN_TRY(bn_tape_bind(graphs->train, arena));

@@ -25,6 +25,9 @@ void bn_train_graphs_clear(bn_train_graphs *graphs); /* {0} is fine */
 /* Bytes of the arena both share. */
 size_t bn_train_graphs_arena(const bn_train_graphs *graphs);
 
+/* Most bytes of it that hold something at one moment. */
+size_t bn_train_graphs_peak(const bn_train_graphs *graphs);
+
 bn_status bn_train_graphs_bind(bn_train_graphs *graphs, const bn_buffer *arena) BN_MUST_CHECK;
 
 #endif

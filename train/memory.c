@@ -72,6 +72,51 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     return status;
 }
 
+static const char *what_to_lower(const bn_memory_report *m)
+{
+    return m->arena > m->weights + m->gradients + m->moments
+               ? "lower training.batch_size (training.gradient_accumulation_steps makes up for "
+                 "it), training.seq_len or the model's size"
+               : "lower the model's size: model.hidden_size, model.num_hidden_layers";
+}
+
+bn_status bn_memory_explain(bn_status status, const bn_config *config, int64_t vocab,
+                            bn_backend *backend)
+{
+    enum { ROLES = 8 };
+    bn_size_report sizes;
+    char size[ROLES + 1][BN_SIZE_TEXT];
+    if (status != BN_FAIL)
+        return status;
+    char *text = bn_strdup(bn_error_text());
+    if (text && bn_size_report_make(config, vocab, backend, &sizes) == BN_OK) {
+        const bn_memory_report *m = &sizes.memory;
+        const size_t bytes[ROLES] = {
+            m->total,
+            m->weights,
+            m->gradients,
+            m->moments,
+            m->arena,
+            m->saved_codes + m->saved_packed + m->saved_float,
+            m->activation_gradients,
+            m->scratch,
+        };
+        for (int i = 0; i < ROLES; i++)
+            bn_size_text(bytes[i], size[i]);
+        bn_error(
+            status,
+            "%s; the run needs %s: parameters %s, gradients %s, moments %s, activations %s (up "
+            "to %s kept for backward, %s of gradients, %s of scratch and logits), tables %s: "
+            "%s",
+            text, size[0], size[1], size[2], size[3], size[4], size[5], size[6], size[7],
+            bn_size_text(m->tables, size[ROLES]), what_to_lower(m));
+    } else if (text) {
+        bn_error(status, "%s", text);
+    }
+    free(text);
+    return status;
+}
+
 size_t bn_touched_bytes(const bn_buffer *buffer)
 {
     if (!buffer->host || buffer->bytes == 0)

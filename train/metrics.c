@@ -9,30 +9,52 @@ struct bn_metrics {
     bn_file *file;
 };
 
-/* Length of the file up to and including its last newline. */
-static bn_status whole_lines(const char *path, uint64_t *bytes)
+/* Whether a line tells of a step up to `limit`. */
+static bool is_until(const char *line, size_t size, int64_t limit)
 {
-    const size_t limit = (size_t)1 << 30;
-    char *text;
-    size_t size;
-    BN_TRY(bn_fs_read(path, limit, &text, &size));
-    while (size > 0 && text[size - 1] != '\n')
-        size--;
-    free(text);
-    *bytes = size;
+    cJSON *object;
+    if (bn_json_parse("metrics", line, size, &object) != BN_OK) {
+        bn_error_clear(); /* torn by a kill, or not ours */
+        return false;
+    }
+    const cJSON *step = cJSON_GetObjectItemCaseSensitive(object, "step");
+    const bool until = cJSON_IsNumber(step) && step->valuedouble <= (double)limit;
+    cJSON_Delete(object);
+    return until;
+}
+
+/* Length of the file up to and including its last such line. */
+static bn_status length_until(const char *path, int64_t step, uint64_t *bytes)
+{
+    bn_map map;
+    BN_TRY(bn_map_open(path, &map));
+    const char *text = (const char *)map.data;
+    size_t end = map.size;
+    while (end > 0 && text[end - 1] != '\n')
+        end--;
+    while (end > 0) {
+        size_t start = end - 1;
+        while (start > 0 && text[start - 1] != '\n')
+            start--;
+        if (is_until(text + start, end - start, step))
+            break;
+        end = start;
+    }
+    bn_map_close(&map);
+    *bytes = end;
     return BN_OK;
 }
 
-bn_status bn_metrics_open(const char *path, uint64_t keep, bn_metrics **out)
+bn_status bn_metrics_open(const char *path, int64_t step, bn_metrics **out)
 {
     bn_status status = BN_OK;
+    uint64_t keep;
     *out = NULL;
     bn_metrics *metrics = calloc(1, sizeof *metrics);
     if (!metrics)
         return bn_error_nomem("the metrics", sizeof *metrics);
     BN_TRY_OUT(bn_file_append(path, &metrics->file));
-    if (bn_file_size(metrics->file) < keep)
-        BN_TRY_OUT(whole_lines(path, &keep));
+    BN_TRY_OUT(length_until(path, step, &keep));
     BN_TRY_OUT(bn_file_truncate(metrics->file, keep));
     *out = metrics;
 out:
@@ -87,6 +109,9 @@ bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record)
     bn_json_double(&json, "lr", record->lr);
     bn_json_double(&json, "grad_norm", record->grad_norm);
     bn_json_double(&json, "tokens_per_second", record->tokens_per_second);
+    bn_json_int(&json, "device_bytes", (int64_t)record->device.bytes);
+    bn_json_int(&json, "device_peak_bytes", (int64_t)record->device.peak_bytes);
+    bn_json_double(&json, "device_fragmentation", record->device.fragmentation);
     bn_json_double(&json, "elapsed_s", record->elapsed_s);
     if (record->evaluated && record->classifier)
         bn_json_double(&json, "val_accuracy", record->val_accuracy);

@@ -1,10 +1,12 @@
 /* metrics.h - OUT/metrics.jsonl: one JSON object per line, flushed line by line.
  *
  *   step, tokens_seen, loss, val_loss, val_ppl, lr, grad_norm,
- *   tokens_per_second, elapsed_s
+ *   tokens_per_second, device_bytes, device_peak_bytes, device_fragmentation,
+ *   elapsed_s
  *
  * `loss` is the mean training loss of the steps since the line before,
- * tokens_per_second their speed without evaluation and saving; val_* are null
+ * tokens_per_second their speed without evaluation and saving; device_* is the
+ * memory a run takes where it computes (memory.h); val_* are null
  * unless this step was evaluated. A line with an evaluation also has `layers`,
  * one object per ternary layer: name, zero_share, flip_rate, entropy_bits,
  * scale_drift (telemetry.h); an MLP's also val_accuracy.
@@ -13,11 +15,13 @@
 #define BN_TRAIN_METRICS_H
 
 #include "base/fs.h"
+#include "train/memory.h"
 #include "train/telemetry.h"
 
 typedef struct bn_metrics_record {
     int64_t step, tokens_seen;
     double loss, lr, grad_norm, tokens_per_second, elapsed_s;
+    bn_device_memory device;
     bool evaluated;
     double val_loss, val_ppl; /* if evaluated */
     bool classifier;
@@ -28,10 +32,9 @@ typedef struct bn_metrics_record {
 
 typedef struct bn_metrics bn_metrics;
 
-/* Opens or makes the file and cuts it to its first `keep` bytes: what a run had
- * written when its checkpoint was saved. A file that is shorter than that (or
- * no file) is kept up to its last whole line. */
-bn_status bn_metrics_open(const char *path, uint64_t keep, bn_metrics **out) BN_MUST_CHECK;
+/* Opens or makes the file and cuts it behind its last whole line of a step up to
+ * `step`: what a run that goes on from there would have written. */
+bn_status bn_metrics_open(const char *path, int64_t step, bn_metrics **out) BN_MUST_CHECK;
 bn_status bn_metrics_close(bn_metrics *metrics) BN_MUST_CHECK; /* frees; NULL is fine */
 
 bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record) BN_MUST_CHECK;

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/timer.h"
+#include "model/device.h"
 #include "train/checkpoint_io.h"
 #include "train/memory.h"
 #include "train/run_folder.h"
@@ -13,6 +14,7 @@
 typedef struct run {
     const bn_config *config;
     const bn_run_options *options;
+    const char *first_device; /* name of the backend it was started on */
     bn_run_folder folder;
     bn_train_data data;
     bn_trainer *trainer;
@@ -20,6 +22,10 @@ typedef struct run {
     bn_checkpoint *from; /* resumed from, open while starting; NULL: a fresh start */
     char *from_path;
     int64_t saved_step; /* of the newest checkpoint in the folder; -1: none */
+    bool settled;       /* the folder is this run's */
+    bn_backend *cpu;    /* where the run goes on when its device is lost; else NULL */
+    char *cpu_text;     /* its description */
+    int64_t lost_step;  /* where it goes on */
     double started, elapsed_before;
     double line_training_s; /* training time at the last metrics line */
     int64_t line_tokens;
@@ -34,6 +40,14 @@ static void note(const run *r, char *text)
     const bn_run_observer *observer = &r->options->observer;
     if (text && observer->note)
         observer->note(observer->arg, text);
+    free(text);
+}
+
+static void warn(const run *r, char *text)
+{
+    const bn_run_observer *observer = &r->options->observer;
+    if (text && observer->warning)
+        observer->warning(observer->arg, text);
     free(text);
 }
 
@@ -129,6 +143,7 @@ static bn_status open_checkpoint(run *r)
         return BN_OK;
     BN_TRY(bn_checkpoint_open(r->from_path, &r->from));
     const int64_t step = bn_checkpoint_state(r->from)->step;
+    r->elapsed_before = bn_checkpoint_state(r->from)->elapsed_s;
     BN_TRY(refuse_older(r, step));
     note(r, bn_format("going on from %s (step %lld)", r->from_path, (long long)step));
     return compare_configs(r);
@@ -142,18 +157,36 @@ static bn_status mark_if_there(run *r, bn_checkpoint_mark mark, int64_t step, bo
     return *there ? bn_checkpoint_set_mark(r->folder.path, mark, step) : BN_OK;
 }
 
+/* Texts are known by what is in them, not by their names. */
+static void note_data(run *r, const bn_restored *restored)
+{
+    const bn_data_identity *was = &restored->data, *is = &r->data.identity;
+    if (restored->data_known && (was->train != is->train || was->train_hash != is->train_hash))
+        note(r, bn_format("changed since the checkpoint: the training data: %lld tokens or rows "
+                          "(hash %016llx) -> %lld (hash %016llx)",
+                          (long long)was->train, (unsigned long long)was->train_hash,
+                          (long long)is->train, (unsigned long long)is->train_hash));
+    if (restored->data_known &&
+        (was->validation != is->validation || was->validation_hash != is->validation_hash))
+        note(r, bn_format("changed since the checkpoint: the held-out data: %lld tokens or rows "
+                          "(hash %016llx) -> %lld (hash %016llx): its losses do not compare",
+                          (long long)was->validation, (unsigned long long)was->validation_hash,
+                          (long long)is->validation, (unsigned long long)is->validation_hash));
+    if (restored->data_restarted && !r->options->one_batch)
+        note(r, bn_format("the order of the training data starts anew"));
+}
+
 static bn_status restore(run *r)
 {
     const bn_train_progress *p = &r->trainer->progress;
-    bool data_restarted, there;
-    bn_status status = bn_trainer_restore(r->trainer, r->from, &data_restarted);
+    bn_restored restored;
+    bool there;
+    bn_status status = bn_trainer_restore(r->trainer, r->from, &restored);
     if (status != BN_OK)
         return bn_error_in(status, r->from_path);
-    if (data_restarted && !r->options->one_batch)
-        note(r, bn_format("the order of the training text starts anew"));
-    r->elapsed_before = p->elapsed_s;
+    note_data(r, &restored);
     char *own = bn_checkpoint_path(r->folder.path, p->step);
-    const bool is_own = own && strcmp(own, r->from_path) == 0;
+    const bool is_own = own && bn_fs_same(own, r->from_path);
     free(own);
     if (!is_own)
         return BN_OK;
@@ -163,36 +196,55 @@ static bn_status restore(run *r)
     return mark_if_there(r, BN_MARK_BEST, p->best_step, &there);
 }
 
+static bn_folder_mode folder_mode(const run *r)
+{
+    return r->options->resume      ? BN_FOLDER_RESUME
+           : r->options->overwrite ? BN_FOLDER_OVERWRITE
+                                   : BN_FOLDER_NEW;
+}
+
 static bn_status open_metrics(run *r)
 {
-    uint64_t keep = r->from ? bn_checkpoint_state(r->from)->metrics_bytes : 0;
     char *path = bn_run_folder_file(&r->folder, "metrics.jsonl");
-    bn_status status = path ? bn_metrics_open(path, keep, &r->metrics) : BN_FAIL;
+    bn_status status =
+        path ? bn_metrics_open(path, r->trainer->progress.step, &r->metrics) : BN_FAIL;
     free(path);
     return status;
 }
 
-static bn_status start(run *r, bn_backend *backend)
+/* Data, folder and checkpoint: all that needs no device. */
+static bn_status prepare(run *r)
 {
-    const bn_run_options *options = r->options;
-    const bn_folder_mode mode = options->resume      ? BN_FOLDER_RESUME
-                                : options->overwrite ? BN_FOLDER_OVERWRITE
-                                                     : BN_FOLDER_NEW;
-    char *config = NULL;
     r->started = bn_seconds();
     r->start_rss = bn_resident_bytes();
     BN_TRY(bn_train_data_open(r->config, &r->data));
-    BN_TRY(bn_run_folder_open(r->config->output_dir, mode, &r->folder));
-    BN_TRY(open_checkpoint(r));
-    BN_TRY(bn_trainer_new(r->config, &r->data, backend, options->one_batch, &r->trainer));
-    if (r->from)
-        BN_TRY(restore(r));
-    if (mode == BN_FOLDER_OVERWRITE) /* all that a bad configuration spoils has been made */
+    BN_TRY(bn_run_folder_open(r->config->output_dir, folder_mode(r), &r->folder));
+    return open_checkpoint(r);
+}
+
+/* Makes the folder this run's, when all that a bad configuration spoils has been
+ * made. */
+static bn_status settle(run *r)
+{
+    char *config;
+    if (r->settled)
+        return BN_OK;
+    if (folder_mode(r) == BN_FOLDER_OVERWRITE)
         BN_TRY(bn_run_folder_remove_run(&r->folder));
     BN_TRY(bn_config_dump(r->config, &config));
     bn_status status = bn_run_folder_write(&r->folder, "config.json", config);
     free(config);
-    BN_TRY(status);
+    r->settled = status == BN_OK;
+    return status;
+}
+
+/* A trainer on `backend` at the step where the run starts or goes on. */
+static bn_status begin(run *r, bn_backend *backend)
+{
+    BN_TRY(bn_trainer_new(r->config, &r->data, backend, r->options->one_batch, &r->trainer));
+    if (r->from)
+        BN_TRY(restore(r));
+    BN_TRY(settle(r));
     BN_TRY(open_metrics(r));
     bn_checkpoint_close(r->from);
     r->from = NULL;
@@ -256,6 +308,7 @@ static bn_status write_line(run *r)
         .lr = r->last.lr,
         .grad_norm = r->last.grad_norm,
         .tokens_per_second = (double)(p->tokens_seen - r->line_tokens) / seconds,
+        .device = bn_trainer_device_memory(r->trainer),
         .elapsed_s = elapsed(r),
         .evaluated = r->evaluated,
         .classifier = bn_model_is_classifier(r->trainer->model),
@@ -313,12 +366,14 @@ static bn_status after_step(run *r)
 /* Adds what the user can fall back on to the message of a failed step. */
 static bn_status name_last_good(const run *r, bn_status status)
 {
-    if (status != BN_FAIL && status != BN_IO)
+    if (status != BN_FAIL && status != BN_IO && status != BN_NO_DEVICE)
         return status;
     char *text = bn_strdup(bn_error_text());
     char *path = r->saved_step >= 0 ? bn_checkpoint_path(r->folder.path, r->saved_step) : NULL;
-    bn_error(status, "%s; %s%s", text ? text : "a step failed",
-             path ? "last good checkpoint: " : "no checkpoint has been saved", path ? path : "");
+    bn_error(status, "%s; %s%s%s", text ? text : "a step failed",
+             path ? "last good checkpoint: " : "no checkpoint has been saved", path ? path : "",
+             status == BN_NO_DEVICE && path ? " (--resume auto goes on from it, on any device)"
+                                            : "");
     free(path);
     free(text);
     return status;
@@ -345,11 +400,8 @@ static bn_status loop(run *r)
         if (wants_stop(r))
             return interrupted(r);
         r->evaluated = false;
-        bn_status status = bn_trainer_step(r->trainer, &r->last);
-        if (status == BN_OK)
-            status = after_step(r);
-        if (status != BN_OK)
-            return name_last_good(r, status);
+        BN_TRY(bn_trainer_step(r->trainer, &r->last));
+        BN_TRY(after_step(r));
     }
     if (stopped_early(r))
         note(r, bn_format("stopped early at step %lld: no better validation loss since step %lld",
@@ -385,6 +437,17 @@ static bn_status best_path(const run *r, char **path)
     return *path ? BN_OK : BN_FAIL;
 }
 
+/* The device that made the last step, and the one that was lost before. */
+static void write_devices(const run *r, bn_json *json)
+{
+    const char *first = r->options->device ? r->options->device : r->first_device;
+    bn_json_string(json, "device", r->cpu ? r->cpu_text : first);
+    if (r->cpu) {
+        bn_json_string(json, "lost_device", first);
+        bn_json_int(json, "fallback_step", r->lost_step);
+    }
+}
+
 static bn_status summarize(run *r, char **out)
 {
     bn_trainer *t = r->trainer;
@@ -395,6 +458,7 @@ static bn_status summarize(run *r, char **out)
     char *path;
     BN_TRY(best_path(r, &path));
     const bn_evaluation *e = &r->evaluation;
+    const bn_device_memory memory = bn_trainer_device_memory(t);
     bn_json json = {.indent = 2};
     bn_json_object(&json, NULL);
     bn_json_int(&json, "steps", p->step);
@@ -411,8 +475,10 @@ static bn_status summarize(run *r, char **out)
     bn_json_double(&json, "elapsed_s", elapsed(r));
     bn_json_int(&json, "start_rss_bytes", (int64_t)r->start_rss);
     bn_json_int(&json, "peak_rss_bytes", (int64_t)bn_peak_resident_bytes());
-    bn_json_int(&json, "peak_device_bytes", (int64_t)bn_trainer_device_bytes(t));
-    bn_json_string(&json, "device", r->options->device ? r->options->device : t->backend->name);
+    bn_json_int(&json, "device_bytes", (int64_t)memory.bytes);
+    bn_json_int(&json, "peak_device_bytes", (int64_t)memory.peak_bytes);
+    bn_json_double(&json, "device_fragmentation", memory.fragmentation);
+    write_devices(r, &json);
     bn_json_int(&json, "parameters", bn_param_set_numel(&t->model->params));
     bn_json_string(&json, "checkpoint", path);
     bn_json_object_end(&json);
@@ -433,12 +499,68 @@ static bn_status finish(run *r, char **summary)
     return status;
 }
 
-static bn_status close_run(run *r)
+/* From the first step to be made to the summary, on one device. */
+static bn_status sit(run *r, bn_backend *backend, char **summary)
+{
+    BN_TRY(begin(r, backend));
+    bn_status status = loop(r);
+    if (status == BN_OK)
+        status = finish(r, summary);
+    return name_last_good(r, status);
+}
+
+/* ---- a lost device ------------------------------------------------------ */
+
+static bn_status leave(run *r)
 {
     bn_status status = bn_metrics_close(r->metrics);
     bn_checkpoint_close(r->from);
-    free(r->from_path);
     bn_trainer_free(r->trainer);
+    r->metrics = NULL;
+    r->from = NULL;
+    r->trainer = NULL;
+    return status;
+}
+
+/* What the run goes on from: its own last checkpoint, else what it started from. */
+static bn_status reopen_checkpoint(run *r)
+{
+    if (r->saved_step >= 0) {
+        free(r->from_path);
+        r->from_path = bn_checkpoint_path(r->folder.path, r->saved_step);
+        if (!r->from_path)
+            return BN_FAIL;
+    }
+    if (r->from_path)
+        BN_TRY(bn_checkpoint_open(r->from_path, &r->from));
+    r->lost_step = r->from ? bn_checkpoint_state(r->from)->step : 0;
+    return BN_OK;
+}
+
+static bn_status fall_back(run *r, char **summary)
+{
+    const bn_device_options options = {.threads = (int)r->config->training.threads};
+    char *why = bn_strdup(bn_error_text());
+    bn_status status = why ? leave(r) : BN_FAIL;
+    if (status == BN_OK)
+        status = bn_device_open("cpu", &options, &r->cpu, &r->cpu_text);
+    if (status == BN_OK)
+        status = reopen_checkpoint(r);
+    if (status == BN_OK)
+        warn(r, bn_format("DEVICE LOST: %s; training.device_fallback: going on on %s from step "
+                          "%lld%s%s",
+                          why, r->cpu_text, (long long)r->lost_step, r->from ? " of " : "",
+                          r->from ? r->from_path : ", the start"));
+    free(why);
+    return status == BN_OK ? sit(r, r->cpu, summary) : status;
+}
+
+static bn_status close_run(run *r)
+{
+    bn_status status = leave(r);
+    bn_backend_free(r->cpu);
+    free(r->cpu_text);
+    free(r->from_path);
     bn_train_data_clear(&r->data);
     bn_run_folder_close(&r->folder);
     return status;
@@ -448,11 +570,16 @@ bn_status bn_run_train(const bn_config *config, bn_backend *backend, const bn_ru
                        char **summary)
 {
     bn_status status = BN_OK;
-    run r = {.config = config, .options = options, .saved_step = -1, .folder = {.lock = -1}};
+    run r = {.config = config,
+             .options = options,
+             .first_device = backend->name,
+             .saved_step = -1,
+             .folder = {.lock = -1}};
     *summary = NULL;
-    BN_TRY_OUT(start(&r, backend));
-    BN_TRY_OUT(loop(&r));
-    BN_TRY_OUT(finish(&r, summary));
+    BN_TRY_OUT(prepare(&r));
+    status = sit(&r, backend, summary);
+    if (status == BN_NO_DEVICE && config->training.device_fallback)
+        status = fall_back(&r, summary);
 out:
     if (status != BN_OK) {
         bn_status ignored = close_run(&r);

@@ -13,7 +13,8 @@
 /* All may be NULL. Called between steps, from the caller's thread. */
 typedef struct bn_run_observer {
     void *arg;
-    void (*note)(void *arg, const char *text); /* one line, without newline */
+    void (*note)(void *arg, const char *text);    /* one line, without newline */
+    void (*warning)(void *arg, const char *text); /* the same, to be shown in any case */
     void (*step)(void *arg, const bn_trainer *trainer, const bn_step_result *result);
     void (*record)(void *arg, const bn_metrics_record *record);
 } bn_run_observer;
@@ -31,8 +32,13 @@ typedef struct bn_run_options {
 /* Runs config to its end. *summary gets the text of summary.json (the caller
  * frees; NULL unless BN_OK). BN_INTERRUPTED: stopped early, checkpoint saved
  * and named in the message. BN_FAIL: loss or gradient not finite, naming step
- * and last good checkpoint. BN_USAGE: the folder is refused. Else what
- * trainer.h, checkpoint_io.h and run_folder.h return. */
+ * and last good checkpoint. BN_USAGE: the folder is refused. BN_NO_DEVICE: the
+ * device was lost; the last checkpoint, named in the message, is as it was. Else
+ * what trainer.h, checkpoint_io.h and run_folder.h return.
+ *
+ * With training.device_fallback a lost device is a warning: the run goes on from
+ * its last checkpoint (or from where it started) on the CPU, the metrics are cut
+ * to that step, and the summary names both devices. */
 bn_status bn_run_train(const bn_config *config, bn_backend *backend, const bn_run_options *options,
                        char **summary) BN_MUST_CHECK;
 

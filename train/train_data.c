@@ -1,5 +1,8 @@
 #include "train/train_data.h"
 
+#include "base/rng.h"
+#include "data/bpe.h"
+
 /* Finds a text that is too short before anything is made. */
 static bn_status check_lengths(const bn_config *config, const bn_train_data *data)
 {
@@ -40,6 +43,42 @@ static bn_status open_tables(const bn_config *config, bn_train_data *out)
     return BN_OK;
 }
 
+static uint64_t hash_text(bn_span span)
+{
+    enum { CHUNK = 1 << 12 };
+    int32_t tokens[CHUNK];
+    uint64_t hash = 0;
+    for (int64_t at = 0; at < span.count; at += CHUNK) {
+        const int64_t n = span.count - at < CHUNK ? span.count - at : CHUNK;
+        bn_corpus_copy(span.corpus, span.start + at, n, tokens);
+        hash = bn_hash64(hash, bn_hash_bytes(tokens, (size_t)n * sizeof *tokens));
+    }
+    return hash;
+}
+
+/* Of the whole table: a cut one's rows follow from that and their number. */
+static uint64_t hash_table(const bn_table *table, int64_t features)
+{
+    uint64_t hash = 0;
+    for (int64_t i = 0; i < bn_table_rows(table); i++) {
+        const float *x = bn_table_features(table, i);
+        hash = bn_hash64(hash, bn_hash_bytes(x, (size_t)features * sizeof *x));
+        hash = bn_hash64(hash, (uint64_t)bn_table_label(table, i));
+    }
+    return hash;
+}
+
+static bn_data_identity identity_of(const bn_config *config, const bn_train_data *d)
+{
+    if (!d->train_table)
+        return (bn_data_identity){d->train.count, d->validation.count, hash_text(d->train),
+                                  hash_text(d->validation)};
+    const int64_t features = config->model.input_size;
+    return (bn_data_identity){d->train_rows.count, d->validation_rows.count,
+                              hash_table(d->train_table, features),
+                              d->validation_table ? hash_table(d->validation_table, features) : 0};
+}
+
 bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
 {
     bn_status status = BN_OK;
@@ -47,6 +86,7 @@ bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
     BN_TRY_OUT(bn_tokenizer_open(config->data.tokenizer, &out->tokenizer));
     BN_TRY_OUT(config->model.kind == BN_KIND_MLP ? open_tables(config, out)
                                                  : open_texts(config, out));
+    out->identity = identity_of(config, out);
 out:
     if (status != BN_OK)
         bn_train_data_clear(out);

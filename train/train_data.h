@@ -6,6 +6,12 @@
 #include "config/config.h"
 #include "data/table.h"
 
+/* What the tokens (or rows) are, wherever they lie: their number and a hash. */
+typedef struct bn_data_identity {
+    int64_t train, validation; /* how many */
+    uint64_t train_hash, validation_hash;
+} bn_data_identity;
+
 typedef struct bn_train_data {
     bn_tokenizer *tokenizer;
     bn_corpus *train_corpus;
@@ -14,6 +20,7 @@ typedef struct bn_train_data {
     bn_span validation;                       /* count 0: nothing held out */
     bn_table *train_table, *validation_table; /* NULL: a text; held out from the other */
     bn_rows train_rows, validation_rows;      /* likewise */
+    bn_data_identity identity;
 } bn_train_data;
 
 /* Opens what config->data names. BN_NO_INPUT, BN_BAD_DATA (too short for

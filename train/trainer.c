@@ -5,7 +5,6 @@
 
 #include "base/checked.h"
 #include "base/timer.h"
-#include "train/memory.h"
 
 int64_t bn_tokens_per_step(const bn_config *config)
 {
@@ -24,21 +23,26 @@ static bn_status alloc_logits(bn_trainer *t)
     return t->logits ? BN_OK : bn_error_nomem("the logits of a batch", bytes);
 }
 
-static bn_status build(bn_trainer *t)
+/* All that is large, in the order of its lifetime. */
+static bn_status take_memory(bn_trainer *t)
 {
     bn_backend *be = t->backend;
-    const uint64_t seed = (uint64_t)t->config->training.seed;
-    BN_TRY(bn_model_create(t->config, bn_tokenizer_vocab_size(t->data->tokenizer), be,
-                           BN_MODEL_FLOAT, &t->model));
     BN_TRY(bn_model_alloc(t->model, true));
-    BN_TRY(bn_model_init(t->model, seed));
     BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, &t->model->params, &t->model->values,
                              &t->model->grads));
     BN_TRY(bn_feed_init(t->config, t->data, t->model, &t->feed));
     BN_TRY(bn_train_graphs_record(t->model, &t->feed.input, &t->feed.labels, &t->graphs));
     BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),
                        "activations of a step"));
-    BN_TRY(bn_train_graphs_bind(&t->graphs, &t->arena));
+    return bn_train_graphs_bind(&t->graphs, &t->arena);
+}
+
+static bn_status build(bn_trainer *t)
+{
+    const int64_t vocab = bn_tokenizer_vocab_size(t->data->tokenizer);
+    BN_TRY(bn_model_create(t->config, vocab, t->backend, BN_MODEL_FLOAT, &t->model));
+    BN_TRY(bn_memory_explain(take_memory(t), t->config, vocab, t->backend));
+    BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
     BN_TRY(alloc_logits(t));
     BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
     return bn_telemetry_measure(&t->telemetry);
@@ -106,11 +110,21 @@ static bn_status micro_step(bn_trainer *t, int64_t micro, int64_t count, double 
     return BN_OK;
 }
 
+/* What the backend counts; zeros for the host's own memory. */
+static bn_backend_usage usage_of(const bn_backend *backend)
+{
+    bn_backend_usage usage = {0};
+    if (backend->usage)
+        backend->usage(backend, &usage);
+    return usage;
+}
+
 bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
 {
     const double start = bn_seconds();
     const int64_t count = t->config->training.gradient_accumulation_steps;
     const int64_t step = t->progress.step;
+    const bn_backend_usage before = usage_of(t->backend);
     double sum = 0.0, last;
     *result = (bn_step_result){.lr = bn_schedule_lr(&t->schedule, step)};
     BN_TRY(bn_optimizer_zero_grad(&t->optimizer));
@@ -121,6 +135,9 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
     BN_TRY(bn_backend_get_scalar(t->backend, bn_tape_tensor(t->graphs.train, t->graphs.train_loss),
                                  &last));
     BN_TRY(bn_optimizer_norm(&t->optimizer, &result->grad_norm));
+    const bn_backend_usage after = usage_of(t->backend);
+    result->upload_bytes = after.upload_bytes - before.upload_bytes;
+    result->download_bytes = after.download_bytes - before.download_bytes;
     result->loss = (sum + last) / (double)count;
     if (!isfinite(result->loss) || !isfinite(result->grad_norm))
         return bn_error(BN_FAIL, "step %lld: loss is %g, gradient norm is %g",
@@ -173,14 +190,34 @@ bn_status bn_trainer_evaluate(bn_trainer *t, bn_evaluation *out)
     return BN_OK;
 }
 
-size_t bn_trainer_device_bytes(const bn_trainer *t)
+size_t bn_trainer_batch_bytes(const bn_trainer *t)
+{
+    return (size_t)t->config->training.gradient_accumulation_steps *
+           (bn_tensor_bytes(&t->feed.input) + bn_tensor_bytes(&t->feed.labels));
+}
+
+bn_device_memory bn_trainer_device_memory(const bn_trainer *t)
 {
     const bn_buffer *buffers[] = {
-        &t->model->values, &t->model->grads, &t->model->tables, &t->optimizer.m,
-        &t->optimizer.v,   &t->arena,        &t->feed.memory,   &t->telemetry.device,
+        &t->model->values, &t->model->grads, &t->model->tables,
+        &t->optimizer.m,   &t->optimizer.v,  &t->optimizer.norm_memory,
+        &t->arena,         &t->feed.memory,  &t->telemetry.device,
     };
-    size_t bytes = t->optimizer.norm_memory.bytes;
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        bytes += bn_touched_bytes(buffers[i]);
-    return bytes;
+    const size_t used = bn_train_graphs_peak(&t->graphs);
+    bn_device_memory memory = {
+        .own = t->backend->usage != NULL,
+        .fragmentation =
+            t->arena.bytes ? (double)(t->arena.bytes - used) / (double)t->arena.bytes : 0.0,
+    };
+    if (memory.own) {
+        const bn_backend_usage usage = usage_of(t->backend);
+        memory.bytes = usage.bytes;
+        memory.peak_bytes = usage.peak_bytes;
+        return memory;
+    }
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        memory.bytes += buffers[i]->bytes;
+        memory.peak_bytes += bn_touched_bytes(buffers[i]);
+    }
+    return memory;
 }

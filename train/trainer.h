@@ -15,6 +15,7 @@
 
 #include "train/feed.h"
 #include "train/graphs.h"
+#include "train/memory.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/telemetry.h"
@@ -55,6 +56,7 @@ typedef struct bn_step_result {
     double loss;      /* mean over the step's micro-batches, nats per token */
     double grad_norm; /* before clipping */
     double lr;
+    uint64_t upload_bytes, download_bytes; /* to and from a device with memory of its own */
 } bn_step_result;
 
 /* Random weights, step 0. `one_batch`: for overfitting a single batch. The
@@ -85,8 +87,9 @@ bn_status bn_trainer_evaluate(bn_trainer *trainer, bn_evaluation *out) BN_MUST_C
 /* Tokens of one optimizer step; of an MLP, examples. */
 int64_t bn_tokens_per_step(const bn_config *config);
 
-/* Device memory in use, as far as it can be told from outside: for memory the
- * host can reach the pages that have been touched, else what was asked for. */
-size_t bn_trainer_device_bytes(const bn_trainer *trainer);
+/* Bytes of inputs and labels of one step. */
+size_t bn_trainer_batch_bytes(const bn_trainer *trainer);
+
+bn_device_memory bn_trainer_device_memory(const bn_trainer *trainer);
 
 #endif

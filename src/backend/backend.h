@@ -46,6 +46,12 @@ typedef struct bn_choice {
     const int *candidates; /* ascending, 0 at the end; value is among them */
 } bn_choice;
 
+/* What a device with memory of its own counts, since the backend was made. */
+typedef struct bn_backend_usage {
+    uint64_t bytes, peak_bytes;            /* allocated now, and at most so far */
+    uint64_t upload_bytes, download_bytes; /* moved to the device and back */
+} bn_backend_usage;
+
 struct bn_backend {
     const char *name; /* "cpu", "ref64", "opencl:0" ... */
     bn_dtype real;    /* BN_F32 or BN_F64 */
@@ -60,6 +66,7 @@ struct bn_backend {
     bn_status (*download)(bn_backend *, const bn_tensor *src, void *dst);
     bn_status (*fill_zero)(bn_backend *, const bn_tensor *dst);
     bn_status (*sync)(bn_backend *);
+    void (*usage)(const bn_backend *, bn_backend_usage *out); /* NULL: memory is the host's */
 
     /* Rewrites a packed weight [out,in] and its scale in place into the layout
      * from which BITLINEAR reads it fastest, for weights of which from now on

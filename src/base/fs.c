@@ -81,6 +81,13 @@ bool bn_fs_exists(const char *path)
     return lstat(path, &st) == 0;
 }
 
+bool bn_fs_same(const char *a, const char *b)
+{
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
 bool bn_fs_is_dir(const char *path)
 {
     struct stat st;

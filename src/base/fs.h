@@ -35,6 +35,7 @@ const bn_fs_ops *bn_fs_set_ops(const bn_fs_ops *ops);
 /* ---- asking ---- */
 bool bn_fs_exists(const char *path); /* anything at all, a dangling link too */
 bool bn_fs_is_dir(const char *path);
+bool bn_fs_same(const char *a, const char *b); /* both exist and are one file */
 bn_status bn_fs_size(const char *path, uint64_t *bytes) BN_MUST_CHECK;
 /* A missing folder counts as empty; anything but a folder is BN_IO. */
 bn_status bn_fs_dir_empty(const char *path, bool *empty) BN_MUST_CHECK;

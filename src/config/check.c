@@ -70,11 +70,9 @@ static bn_status check_classifier(const bn_config *c, const char *name)
 static bool device_is_known(const char *device)
 {
     static const char opencl[] = "opencl:";
-    uint64_t index;
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0 || strcmp(device, "opencl") == 0)
         return true;
-    return strncmp(device, opencl, strlen(opencl)) == 0 &&
-           bn_parse_u64(device + strlen(opencl), &index);
+    return strncmp(device, opencl, strlen(opencl)) == 0 && device[strlen(opencl)] != '\0';
 }
 
 static bool tokenizer_is_known(const char *name)

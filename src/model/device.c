@@ -10,26 +10,26 @@
 #include "opencl/opencl.h"
 #endif
 
-static bn_status open_cpu(const char *name, int threads, bn_backend **out)
+static bn_status open_cpu(const char *name, const bn_device_options *options, bn_backend **out)
 {
     (void)name;
-    const bn_cpu_options options = {.threads = threads};
-    return bn_cpu_backend_new(&options, out);
+    return bn_cpu_backend_new(&(bn_cpu_options){.threads = options->threads}, out);
 }
 
-static bn_status open_reference(const char *name, int threads, bn_backend **out)
+static bn_status open_reference(const char *name, const bn_device_options *options,
+                                bn_backend **out)
 {
-    (void)threads;
+    (void)options;
     return bn_ref_backend_new(strcmp(name, "ref64") == 0 ? BN_F64 : BN_F32, out);
 }
 
 #if BN_WITH_OPENCL
 
-static bn_status open_opencl(const char *name, int threads, bn_backend **out)
+static bn_status open_opencl(const char *name, const bn_device_options *options, bn_backend **out)
 {
-    (void)threads;
     const char *colon = strchr(name, ':');
-    return bn_opencl_backend_new(colon ? colon + 1 : NULL, NULL, out);
+    return bn_opencl_backend_new(colon ? colon + 1 : NULL,
+                                 &(bn_opencl_options){.profile = options->profile}, out);
 }
 
 static char *describe_opencl(const bn_backend *backend)
@@ -39,10 +39,10 @@ static char *describe_opencl(const bn_backend *backend)
 }
 
 /* "auto" takes a GPU if there is one. *why says why not, for the note. */
-static bn_status open_gpu(bn_backend **out, char **why)
+static bn_status open_gpu(const bn_device_options *options, bn_backend **out, char **why)
 {
     bn_opencl_device *found;
-    char index[16];
+    char index[24];
     int count, gpu = -1;
     *out = NULL;
     *why = NULL;
@@ -52,8 +52,8 @@ static bn_status open_gpu(bn_backend **out, char **why)
             gpu = i;
     free(found);
     if (gpu >= 0) {
-        snprintf(index, sizeof index, "%d", gpu);
-        if (bn_opencl_backend_new(index, NULL, out) == BN_OK)
+        snprintf(index, sizeof index, "opencl:%d", gpu);
+        if (open_opencl(index, options, out) == BN_OK)
             return BN_OK;
         *why = bn_strdup(bn_error_text());
         bn_error_clear();
@@ -65,15 +65,16 @@ static bn_status open_gpu(bn_backend **out, char **why)
 
 #else
 
-static bn_status open_opencl(const char *name, int threads, bn_backend **out)
+static bn_status open_opencl(const char *name, const bn_device_options *options, bn_backend **out)
 {
-    (void)threads;
+    (void)options;
     *out = NULL;
     return bn_error(BN_NO_DEVICE, "device '%s': this build has no OpenCL backend", name);
 }
 
-static bn_status open_gpu(bn_backend **out, char **why)
+static bn_status open_gpu(const bn_device_options *options, bn_backend **out, char **why)
 {
+    (void)options;
     *out = NULL;
     *why = bn_strdup("this build has no OpenCL backend");
     return *why ? BN_OK : BN_FAIL;
@@ -81,16 +82,16 @@ static bn_status open_gpu(bn_backend **out, char **why)
 
 #endif
 
-/* `indexed`: name:N selects one of several. */
+/* `many`: name:WHICH selects one of several. `timed`: kernels can be. */
 static const struct {
     const char *name;
-    bool indexed;
-    bn_status (*open)(const char *name, int threads, bn_backend **out);
+    bool many, timed;
+    bn_status (*open)(const char *name, const bn_device_options *options, bn_backend **out);
 } devices[] = {
-    {"cpu", false, open_cpu},
-    {"opencl", true, open_opencl},
-    {"ref32", false, open_reference},
-    {"ref64", false, open_reference},
+    {"cpu", false, false, open_cpu},
+    {"opencl", true, true, open_opencl},
+    {"ref32", false, false, open_reference},
+    {"ref64", false, false, open_reference},
 };
 
 enum { DEVICES = sizeof devices / sizeof devices[0] };
@@ -98,13 +99,11 @@ enum { DEVICES = sizeof devices / sizeof devices[0] };
 static bool names_device(int i, const char *name)
 {
     const size_t length = strlen(devices[i].name);
-    int64_t index;
     if (strncmp(name, devices[i].name, length) != 0)
         return false;
     if (name[length] == '\0')
         return true;
-    return devices[i].indexed && name[length] == ':' && bn_parse_i64(name + length + 1, &index) &&
-           index >= 0;
+    return devices[i].many && name[length] == ':' && name[length + 1] != '\0';
 }
 
 /* "cpu (avx2 kernels, 8 threads)" */
@@ -140,30 +139,53 @@ static bn_status make_note(bn_backend **backend, const char *why, char **note)
     return BN_FAIL;
 }
 
-static bn_status open_auto(int threads, bn_backend **out, char **note)
+/* "auto" that ends on the CPU; its kernels have no times. */
+static bn_status open_cpu_instead(const bn_device_options *options, const char *why,
+                                  bn_backend **out)
+{
+    if (options->profile)
+        return bn_error(BN_USAGE, "device 'auto': %s, and the CPU's kernels cannot be timed", why);
+    return open_cpu("cpu", options, out);
+}
+
+static bn_status open_auto(const bn_device_options *options, bn_backend **out, char **note)
 {
     char *why;
-    BN_TRY(open_gpu(out, &why));
-    bn_status status = *out ? BN_OK : open_cpu("cpu", threads, out);
+    BN_TRY(open_gpu(options, out, &why));
+    bn_status status = *out ? BN_OK : open_cpu_instead(options, why, out);
     if (status == BN_OK)
         status = make_note(out, why ? why : "", note);
     free(why);
     return status;
 }
 
-bn_status bn_device_open(const char *name, int threads, bn_backend **out, char **note)
+bn_status bn_device_open(const char *name, const bn_device_options *options, bn_backend **out,
+                         char **note)
 {
     *out = NULL;
     if (note)
         *note = NULL;
     if (strcmp(name, "auto") == 0)
-        return open_auto(threads, out, note);
+        return open_auto(options, out, note);
     for (int i = 0; i < DEVICES; i++)
         if (names_device(i, name)) {
-            BN_TRY(devices[i].open(name, threads, out));
+            if (options->profile && !devices[i].timed)
+                return bn_error(BN_USAGE, "device '%s': its kernels cannot be timed", name);
+            BN_TRY(devices[i].open(name, options, out));
             return make_note(out, NULL, note);
         }
-    return bn_error(BN_USAGE, "device '%s': expected auto, cpu, opencl or opencl:N", name);
+    return bn_error(BN_USAGE, "device '%s': expected auto, cpu, opencl, opencl:N or opencl:NAME",
+                    name);
+}
+
+bn_status bn_device_profile(bn_backend *backend, bn_text *out)
+{
+#if BN_WITH_OPENCL
+    if (strncmp(backend->name, "opencl", 6) == 0)
+        return bn_opencl_profile(backend, out);
+#endif
+    (void)out;
+    return bn_error(BN_USAGE, "device '%s': its kernels cannot be timed", backend->name);
 }
 
 /* The "model name" line of /proc/cpuinfo, or "" where there is none. */
@@ -192,7 +214,7 @@ bn_status bn_device_list(bn_text *out)
 {
     char model[128];
     bn_backend *backend;
-    BN_TRY(open_cpu("cpu", 0, &backend));
+    BN_TRY(open_cpu("cpu", &(bn_device_options){0}, &backend));
     cpu_model(model, sizeof model);
     bn_text_addf(out, "cpu\t%s%s%s kernels, %d threads\n", model, *model ? ", " : "",
                  bn_cpu_isa(backend), bn_threads_count(bn_cpu_threads(backend)));

@@ -60,6 +60,25 @@ static bn_status choose_shape(bn_ocl *ocl, const char *wanted)
     return BN_OK;
 }
 
+/* PoCL has its own cache of kernels on disk, and asked for a binary it compiles
+ * every kernel of the program, the other shape's included: half of a first start. */
+static bool keeps_programs(const bn_ocl *ocl, const bn_opencl_options *options)
+{
+    return ocl->cache_dir && (options->cache_dir || ocl->device.vendor != BN_OPENCL_POCL);
+}
+
+/* Whether the compiler takes what an extension promises: some list one that
+ * their OpenCL C 1.2 does not know. */
+static bool compiles(const bn_ocl *ocl, const char *text)
+{
+    cl_program program = clCreateProgramWithSource(ocl->context, 1, &text, NULL, NULL);
+    if (!program)
+        return false;
+    cl_int error = clBuildProgram(program, 1, &ocl->id, "-cl-std=CL1.2", NULL, NULL);
+    clReleaseProgram(program);
+    return error == CL_SUCCESS;
+}
+
 static bool environment_is(const char *name, const char *value)
 {
     const char *text = getenv(name);
@@ -111,13 +130,19 @@ static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,
 {
     ocl->device = device->info;
     ocl->device.fp64 = device->info.fp64 && !options->without_fp64;
+    if (options->memory_limit)
+        ocl->device.global_bytes = options->memory_limit;
     ocl->id = device->id;
     ocl->profile = options->profile;
     ocl->finish_each = options->finish_each || environment_is("BITNET_OPENCL_SYNC", "1");
     ocl->fail_call = options->fail_call;
     BN_TRY(choose_shape(ocl, options->shape));
     BN_TRY(choose_cache(options->cache_dir, &ocl->cache_dir));
+    ocl->keeps_programs = keeps_programs(ocl, options);
     BN_TRY(open_queue(ocl, device->platform));
+    ocl->device.int_dot =
+        device->info.int_dot &&
+        compiles(ocl, "kernel void f(global int *x) { *x = dot_4x8packed_ss_int(*x, *x); }");
     ocl->backend.name = ocl->name;
     ocl->backend.real = BN_F32;
     ocl->backend.free = ocl_free;

@@ -121,6 +121,8 @@ static void describe(cl_device_id id, const char *platform, bn_opencl_device *d)
     d->address_bits = bits;
     d->fp64 = wide != 0 && has_extension(id, "cl_khr_fp64");
     d->exact_divide = (single & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
+    d->fp16 = has_extension(id, "cl_khr_fp16");
+    d->subgroups = has_extension(id, "cl_khr_subgroups");
     d->int_dot = has_extension(id, "cl_khr_integer_dot_product");
     judge(id, d);
 }
@@ -204,10 +206,14 @@ static const char *type_name(bn_opencl_type type)
 void bn_ocl_describe(const bn_opencl_device *d, bn_text *out)
 {
     char global[BN_SIZE_TEXT], alloc[BN_SIZE_TEXT], local[BN_SIZE_TEXT];
-    bn_text_addf(out, "%s, %s, %s, %u units, %s (%s at once), %s local%s%s", d->name,
-                 type_name(d->type), d->version, d->compute_units,
+    bn_text_addf(out,
+                 "%s, %s, %s, %s, driver %s, %u units, %s (%s at once), %s local, groups of %zu, "
+                 "%u-bit%s%s%s%s%s",
+                 d->name, type_name(d->type), d->platform, d->version, d->driver, d->compute_units,
                  bn_size_text(d->global_bytes, global), bn_size_text(d->max_alloc_bytes, alloc),
-                 bn_size_text(d->local_bytes, local), d->fp64 ? ", fp64" : "",
+                 bn_size_text(d->local_bytes, local), d->max_group, d->address_bits,
+                 d->fp64 ? ", fp64" : "", d->fp16 ? ", fp16" : "",
+                 d->exact_divide ? ", exact division" : "", d->subgroups ? ", subgroups" : "",
                  d->int_dot ? ", integer dot product" : "");
     if (!d->usable)
         bn_text_addf(out, "; unusable: %s", d->why_not);
@@ -229,8 +235,8 @@ bn_status bn_opencl_list(bn_text *out)
 
 /* ---- choice --------------------------------------------------------------- */
 
-/* BN_NO_DEVICE that says what was wanted and what there is. */
-static bn_status none(const char *which, const bn_ocl_found *found)
+/* BN_NO_DEVICE that says what was wanted, what is wrong with it and what there is. */
+static bn_status none(const char *which, const char *why, const bn_ocl_found *found)
 {
     bn_text text = {0};
     char *list;
@@ -240,34 +246,50 @@ static bn_status none(const char *which, const bn_ocl_found *found)
     }
     BN_TRY(bn_text_take(&text, &list));
     bn_status status =
-        bn_error(BN_NO_DEVICE, "no usable OpenCL device%s%s%s; found: %s", *which ? " '" : "",
-                 which, *which ? "'" : "", found->count ? list : "no OpenCL device at all");
+        bn_error(BN_NO_DEVICE, "%s OpenCL device%s%s%s; found: %s", why, *which ? " '" : "", which,
+                 *which ? "'" : "", found->count ? list : "no OpenCL device at all");
     free(list);
     return status;
 }
 
-/* Does `name` contain `part`, letter case aside? */
-static bool contains(const char *name, const char *part)
+/* The first GPU, else the first usable device; -1: none. */
+static int first_usable(const bn_ocl_found *found)
 {
-    return strcasestr(name, part) != NULL;
+    int first = -1;
+    for (int i = found->count - 1; i >= 0; i--) {
+        const bn_opencl_device *d = &found->items[i].info;
+        if (d->usable && (first < 0 || d->type == BN_OPENCL_GPU ||
+                          found->items[first].info.type != BN_OPENCL_GPU))
+            first = i;
+    }
+    return first;
+}
+
+/* The last usable device of that name; *count of them. */
+static int named(const char *part, const bn_ocl_found *found, int *count)
+{
+    int last = -1;
+    *count = 0;
+    for (int i = 0; i < found->count; i++)
+        if (found->items[i].info.usable && strcasestr(found->items[i].info.name, part)) {
+            last = i;
+            ++*count;
+        }
+    return last;
 }
 
 bn_status bn_ocl_choose(const char *which, const bn_ocl_found *found, int *index)
 {
     int64_t number;
+    int matches = 0;
     which = which ? which : "";
-    *index = -1;
-    if (*which && bn_parse_i64(which, &number)) {
-        if (number >= 0 && number < found->count && found->items[number].info.usable)
-            *index = (int)number;
-    } else {
-        for (int i = found->count - 1; i >= 0; i--) {
-            const bn_opencl_device *d = &found->items[i].info;
-            bool better = *index < 0 || d->type == BN_OPENCL_GPU ||
-                          found->items[*index].info.type != BN_OPENCL_GPU;
-            if (d->usable && contains(d->name, which) && better)
-                *index = i;
-        }
-    }
-    return *index >= 0 ? BN_OK : none(which, found);
+    if (!*which)
+        *index = first_usable(found);
+    else if (bn_parse_i64(which, &number) && number >= 0 && number < found->count)
+        *index = found->items[number].info.usable ? (int)number : -1;
+    else
+        *index = named(which, found, &matches); /* numbers too: "4090" */
+    if (matches > 1)
+        return none(which, "more than one", found);
+    return *index >= 0 ? BN_OK : none(which, "no usable", found);
 }

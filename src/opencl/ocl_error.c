@@ -85,9 +85,8 @@ bn_status bn_ocl_check(const bn_ocl *ocl, cl_int error, const char *what)
 {
     if (error == CL_SUCCESS)
         return BN_OK;
-    bool gone = error == CL_DEVICE_NOT_AVAILABLE || error == -9999;
-    return bn_error(gone ? BN_NO_DEVICE : BN_FAIL, "%s (%s): %s: %s (%d)", ocl->name,
-                    ocl->device.name, what, bn_ocl_error_name(error), (int)error);
+    return bn_error(BN_NO_DEVICE, "%s (%s): %s: %s (%d)", ocl->name, ocl->device.name, what,
+                    bn_ocl_error_name(error), (int)error);
 }
 
 bool bn_ocl_call_fails(bn_ocl *ocl)

@@ -78,7 +78,8 @@ typedef struct bn_ocl {
     bn_opencl_device device;
     bool cpu_shape; /* the kernels' macro BN_CPU */
     bool profile, finish_each;
-    char *cache_dir; /* NULL: no cache */
+    char *cache_dir;     /* NULL: no cache */
+    bool keeps_programs; /* compiled programs go there too */
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
@@ -193,8 +194,9 @@ bn_status bn_ocl_cross_entropy_gradient(bn_ocl *ocl, const bn_op_call *c, const 
 
 const char *bn_ocl_error_name(cl_int error); /* "CL_OUT_OF_RESOURCES" */
 
-/* BN_OK for CL_SUCCESS, else an error "opencl:0: WHAT: CL_..."; BN_NO_DEVICE for
- * a device that is gone. */
+/* BN_OK for CL_SUCCESS, else BN_NO_DEVICE "opencl:0 (NAME): WHAT: CL_...": drivers
+ * say in many ways that a device is lost, and one that refuses a right call is
+ * of no more use than one that is gone. */
 bn_status bn_ocl_check(const bn_ocl *ocl, cl_int error, const char *what) BN_MUST_CHECK;
 
 /* To be asked before every clCreate and clEnqueue call: counts it; true if the

@@ -23,13 +23,6 @@ static const kernel_row launch_table[BN_OCL_KERNELS] = {
 
 /* ---- arguments ------------------------------------------------------------- */
 
-static bn_status argument_error(const bn_ocl *ocl, bn_ocl_kernel_id id, int at, cl_int error)
-{
-    char what[96];
-    snprintf(what, sizeof what, "kernel %s, argument %d", bn_ocl_kernel_name(id), at);
-    return bn_ocl_check(ocl, error, what);
-}
-
 /* Sets one argument of the signature: one or two of the kernel, from *at on. */
 static cl_int set_argument(cl_kernel kernel, cl_uint *at, const bn_ocl_arg *arg)
 {
@@ -61,7 +54,8 @@ static bn_status set_arguments(bn_ocl *ocl, bn_ocl_kernel_id id, cl_kernel kerne
                             bn_ocl_kernel_name(id), i, args[i].kind, signature);
         cl_int error = set_argument(kernel, &at, &args[i]);
         if (error != CL_SUCCESS)
-            return argument_error(ocl, id, i, error);
+            return bn_error(BN_FAIL, "%s: kernel %s, argument %d: %s (%d)", ocl->name,
+                            bn_ocl_kernel_name(id), i, bn_ocl_error_name(error), (int)error);
     }
     return BN_OK;
 }

@@ -19,26 +19,30 @@ static bn_status too_large(const bn_ocl *ocl, size_t bytes, cl_int error)
     char need[BN_SIZE_TEXT], once[BN_SIZE_TEXT], all[BN_SIZE_TEXT], used[BN_SIZE_TEXT];
     return bn_error(BN_FAIL,
                     "%s (%s): %s are needed in one block, the device allows %s at once and %s in "
-                    "all, of which this run holds %s (%s): lower training.batch_size, "
-                    "training.seq_len or the model's size",
+                    "all, of which this run holds %s (%s)",
                     ocl->name, ocl->device.name, bn_size_text(bytes, need),
                     bn_size_text(ocl->device.max_alloc_bytes, once),
                     bn_size_text(ocl->device.global_bytes, all),
                     bn_size_text(ocl->stats.bytes, used), bn_ocl_error_name(error));
 }
 
-static bn_status fill(bn_ocl *ocl, cl_mem memory, size_t offset, size_t bytes)
+static cl_int fill(bn_ocl *ocl, cl_mem memory, size_t offset, size_t bytes)
 {
     const cl_uchar zero = 0;
     const cl_uint wide = 0;
     bool by_four = offset % 4 == 0 && bytes % 4 == 0;
-    cl_int error = bn_ocl_call_fails(ocl)
-                       ? CL_OUT_OF_RESOURCES
-                       : clEnqueueFillBuffer(ocl->queue, memory,
-                                             by_four ? (const void *)&wide : (const void *)&zero,
-                                             by_four ? sizeof wide : sizeof zero, offset, bytes, 0,
-                                             NULL, NULL);
-    return bn_ocl_check(ocl, error, "clEnqueueFillBuffer");
+    return bn_ocl_call_fails(ocl)
+               ? CL_OUT_OF_RESOURCES
+               : clEnqueueFillBuffer(
+                     ocl->queue, memory, by_four ? (const void *)&wide : (const void *)&zero,
+                     by_four ? sizeof wide : sizeof zero, offset, bytes, 0, NULL, NULL);
+}
+
+/* What drivers say to a first use of memory that is not there. */
+static bool is_shortage(cl_int error)
+{
+    return error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_RESOURCES ||
+           error == CL_OUT_OF_HOST_MEMORY;
 }
 
 static bn_status ocl_alloc(bn_backend *backend, size_t bytes, bn_buffer *out)
@@ -47,6 +51,8 @@ static bn_status ocl_alloc(bn_backend *backend, size_t bytes, bn_buffer *out)
     *out = (bn_buffer){0};
     if (bytes > ocl->device.max_alloc_bytes)
         return too_large(ocl, bytes, CL_INVALID_BUFFER_SIZE);
+    if (bytes > ocl->device.global_bytes - ocl->stats.bytes)
+        return too_large(ocl, bytes, CL_MEM_OBJECT_ALLOCATION_FAILURE);
     cl_mem_flags flags = CL_MEM_READ_WRITE;
     if (ocl->device.type == BN_OPENCL_CPU)
         flags |= CL_MEM_ALLOC_HOST_PTR; /* no copies to and from such a device */
@@ -57,17 +63,13 @@ static bn_status ocl_alloc(bn_backend *backend, size_t bytes, bn_buffer *out)
     if (!memory)
         return too_large(ocl, bytes, error);
     /* Drivers may put off the allocation to the first use: this is it. */
-    bn_status status = fill(ocl, memory, 0, size);
-    if (status == BN_OK) {
+    error = fill(ocl, memory, 0, size);
+    if (error == CL_SUCCESS)
         error = clFinish(ocl->queue);
-        if (error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_RESOURCES)
-            status = too_large(ocl, bytes, error);
-        else
-            status = bn_ocl_check(ocl, error, "clFinish");
-    }
-    if (status != BN_OK) {
+    if (error != CL_SUCCESS) {
         clReleaseMemObject(memory);
-        return status;
+        return is_shortage(error) ? too_large(ocl, bytes, error)
+                                  : bn_ocl_check(ocl, error, "clEnqueueFillBuffer");
     }
     *out = (bn_buffer){.handle = memory, .bytes = bytes};
     ocl->stats.bytes += bytes;
@@ -87,7 +89,8 @@ static void ocl_release(bn_backend *backend, bn_buffer *buffer)
 
 bn_status bn_ocl_zero(bn_ocl *ocl, const bn_tensor *dst)
 {
-    return fill(ocl, handle_of(dst), dst->offset, bn_tensor_bytes(dst));
+    return bn_ocl_check(ocl, fill(ocl, handle_of(dst), dst->offset, bn_tensor_bytes(dst)),
+                        "clEnqueueFillBuffer");
 }
 
 static bn_status ocl_fill_zero(bn_backend *backend, const bn_tensor *dst)
@@ -244,6 +247,12 @@ bn_tensor bn_ocl_part(const bn_tensor *t, size_t skip, size_t bytes)
     return bn_tensor_at(bn_tensor_1d(BN_U8, (int64_t)bytes), t->buffer, t->offset + skip);
 }
 
+static void ocl_usage(const bn_backend *backend, bn_backend_usage *out)
+{
+    const bn_opencl_stats *s = &bn_ocl_of(backend)->stats;
+    *out = (bn_backend_usage){s->bytes, s->peak_bytes, s->upload_bytes, s->download_bytes};
+}
+
 void bn_ocl_memory_functions(bn_backend *backend)
 {
     backend->alloc = ocl_alloc;
@@ -252,4 +261,5 @@ void bn_ocl_memory_functions(bn_backend *backend)
     backend->download = ocl_download;
     backend->fill_zero = ocl_fill_zero;
     backend->sync = ocl_sync;
+    backend->usage = ocl_usage;
 }

@@ -159,7 +159,7 @@ static void save(bn_ocl *ocl, bn_ocl_program_id id)
 
 void bn_ocl_programs_save(bn_ocl *ocl)
 {
-    if (!ocl->cache_dir)
+    if (!ocl->keeps_programs)
         return;
     for (int i = 0; i < BN_OCL_PROGRAMS; i++)
         if (ocl->programs[i].handle && (ocl->programs[i].launched & ~ocl->programs[i].saved))
@@ -179,9 +179,9 @@ static bn_status build_error(const bn_ocl *ocl, bn_ocl_program_id id, cl_program
     log = calloc(1, size + 1);
     if (log)
         clGetProgramBuildInfo(program, ocl->id, CL_PROGRAM_BUILD_LOG, size, log, NULL);
-    bn_status status = bn_error(BN_FAIL, "%s (%s): building %s.cl: %s (%d); log: %.*s", ocl->name,
-                                ocl->device.name, programs[id].source, bn_ocl_error_name(error),
-                                (int)error, LOG, log && *log ? log : "none");
+    bn_status status = bn_error(
+        BN_NO_DEVICE, "%s (%s): building %s.cl: %s (%d); log: %.*s", ocl->name, ocl->device.name,
+        programs[id].source, bn_ocl_error_name(error), (int)error, LOG, log && *log ? log : "none");
     free(log);
     return status;
 }
@@ -215,7 +215,7 @@ static bn_status program_get(bn_ocl *ocl, bn_ocl_program_id id)
     char *path = NULL, *options = options_of(ocl, id);
     if (!options)
         return BN_FAIL;
-    if (ocl->cache_dir) {
+    if (ocl->keeps_programs) {
         path = cache_path(ocl, id, options);
         if (!path) {
             status = BN_FAIL;

@@ -43,6 +43,7 @@ typedef struct bn_opencl_device {
     size_t max_group;      /* work-items in a group */
     uint32_t address_bits; /* 32 or 64 */
     bool fp64;             /* double arithmetic */
+    bool fp16, subgroups;  /* half arithmetic, subgroups are claimed (not used) */
     bool exact_divide;     /* correctly rounded float division and sqrt on request */
     bool int_dot;          /* cl_khr_integer_dot_product is claimed */
     bool usable;           /* can run this backend; else `why_not` */
@@ -58,17 +59,20 @@ bn_status bn_opencl_list(bn_text *out) BN_MUST_CHECK;
 
 typedef struct bn_opencl_options {
     const char *shape;     /* "cpu", "gpu"; NULL: BITNET_OPENCL_SHAPE, else by the device's type */
-    const char *cache_dir; /* "" = no cache; NULL: BITNET_CACHE_DIR, XDG_CACHE_HOME, ~/.cache */
+    const char *cache_dir; /* "" = no cache; NULL: BITNET_CACHE_DIR, XDG_CACHE_HOME, ~/.cache, and
+                              no compiled programs for drivers that keep them themselves */
     bool profile;          /* time every kernel (bn_opencl_profile) */
     bool finish_each;      /* wait after every launch and name the kernel that failed; also
                               BITNET_OPENCL_SYNC=1 */
     bool without_fp64;     /* tests: sums in pairs of floats, as on devices without double */
     int64_t fail_call;     /* tests: the n-th (from 1) clCreate or clEnqueue call fails; 0: none */
+    uint64_t memory_limit; /* tests: bytes the device has, as far as it is told; 0: what it says */
 } bn_opencl_options;
 
 /* `which`: NULL or "" the first GPU, else the first usable device; an index;
- * or a part of a device's name. `options` may be NULL. BN_NO_DEVICE with the
- * list of what was found if nothing fits. */
+ * or a part of the name of one usable device, letter case aside. `options` may
+ * be NULL. BN_NO_DEVICE with the list of what was found if none fits, or more
+ * than one. */
 bn_status bn_opencl_backend_new(const char *which, const bn_opencl_options *options,
                                 bn_backend **out) BN_MUST_CHECK;
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -56,7 +57,10 @@ static void test_finished_run(void **state)
     assert_true(help_number(summary, "tokens_per_second") > 0);
     assert_true(help_number(summary, "elapsed_s") > 0);
     assert_true(help_number(summary, "peak_rss_bytes") > help_number(summary, "start_rss_bytes"));
+    assert_true(help_number(summary, "device_bytes") > 0);
     assert_true(help_number(summary, "peak_device_bytes") > 0);
+    assert_true(help_number(summary, "device_fragmentation") >= 0);
+    assert_true(help_number(summary, "device_fragmentation") < 0.5);
     assert_true(help_number(summary, "parameters") > 0);
     assert_non_null(strstr(summary, "\"device\": \"cpu\""));
     char *file = help_read("done/summary.json");
@@ -84,9 +88,19 @@ static void test_finished_run(void **state)
 static void test_metrics_lines(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"step",      "tokens_seen",       "loss",
-                                       "val_loss",  "val_ppl",           "lr",
-                                       "grad_norm", "tokens_per_second", "elapsed_s"};
+    static const char *const keys[] = {"step",
+                                       "tokens_seen",
+                                       "loss",
+                                       "val_loss",
+                                       "val_ppl",
+                                       "lr",
+                                       "grad_norm",
+                                       "tokens_per_second",
+                                       "device_bytes",
+                                       "device_peak_bytes",
+                                       "device_fragmentation",
+                                       "elapsed_s"};
+    enum { KEYS = sizeof keys / sizeof *keys };
     static const int steps[] = {1, 4, 8, 12, 16, 20};
     char *text = help_read("done/metrics.jsonl"); /* of test_finished_run */
     int lines = 0;
@@ -95,7 +109,7 @@ static void test_metrics_lines(void **state)
         assert_true(lines < 6);
         assert_ok(bn_json_parse("line", line, strlen(line), &object));
         const cJSON *item = object->child;
-        for (int k = 0; k < 9; k++, item = item->next)
+        for (int k = 0; k < KEYS; k++, item = item->next)
             assert_string_equal(item->string, keys[k]);
         const bool evaluated = steps[lines] % 8 == 0 || steps[lines] == 20;
         assert_true(help_number(line, "step") == steps[lines]);
@@ -282,6 +296,74 @@ static void test_resume_from_a_path(void **state)
     assert_int_equal(help_run(&config, &options, NULL), BN_NO_INPUT);
     options.resume = "text.txt";
     assert_int_equal(help_run(&config, &options, NULL), BN_BAD_DATA);
+    bn_config_clear(&config);
+}
+
+/* A folder's own metrics are cut by step, whatever another folder's file was
+ * as long as; its own checkpoint is known under any name of the folder. */
+static void test_resume_knows_its_folder(void **state)
+{
+    (void)state;
+    bn_config config;
+    bn_text notes = {0};
+    bn_run_options options = {.stop_after = 6};
+    help_config(&config, "knows", "training.log_interval=1", NULL);
+    help_remove("knows");
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+    options = (bn_run_options){.resume = "done/checkpoint-00000008.h5", .stop_after = 9};
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+    char *text = help_read("knows/metrics.jsonl"), *line = strtok(text, "\n");
+    static const int steps[] = {1, 2, 3, 4, 5, 6, 9};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++, line = strtok(NULL, "\n"))
+        assert_true(line && help_number(line, "step") == steps[i]);
+    assert_null(line);
+    free(text);
+
+    options = with_notes(&notes); /* nothing to do: not saved a second time */
+    options.resume = "./knows/../knows/checkpoint-00000009.h5";
+    options.stop_after = 9;
+    struct stat before, after;
+    assert_int_equal(stat("knows/checkpoint-00000009.h5", &before), 0);
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+    assert_int_equal(stat("knows/checkpoint-00000009.h5", &after), 0);
+    assert_true(before.st_ino == after.st_ino);
+    bn_text_clear(&notes);
+    bn_config_clear(&config);
+}
+
+/* What a text is counts, not where it lies. */
+static void test_changed_text_is_noticed(void **state)
+{
+    (void)state;
+    bn_config config;
+    bn_text notes = {0};
+    char *text = help_read("text.txt");
+    assert_ok(bn_fs_write("moving.txt", text, strlen(text)));
+    help_config(&config, "texts", "data.train=moving.txt", "training.eval_interval=0", NULL);
+    help_remove("texts");
+    bn_run_options options = {.stop_after = 5};
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+
+    assert_int_equal(rename("moving.txt", "moved.txt"), 0);
+    assert_ok(bn_config_set(&config, "data.train=moved.txt"));
+    options = with_notes(&notes);
+    options.resume = "auto";
+    options.stop_after = 6;
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+    assert_null(strstr(notes.data, "starts anew"));
+    assert_null(strstr(notes.data, "the training data"));
+
+    text[100] = text[100] == 'x' ? 'y' : 'x'; /* same place, same length */
+    assert_ok(bn_fs_write("moved.txt", text, strlen(text)));
+    options = with_notes(&notes);
+    options.resume = "auto";
+    options.stop_after = 7;
+    assert_int_equal(help_run(&config, &options, NULL), BN_INTERRUPTED);
+    assert_non_null(strstr(notes.data, "the training data: 5400 tokens"));
+    assert_non_null(strstr(notes.data, "starts anew"));
+    assert_null(strstr(notes.data, "held-out"));
+    free(text);
+    bn_text_clear(&notes);
     bn_config_clear(&config);
 }
 
@@ -474,6 +556,8 @@ int main(void)
         cmocka_unit_test(test_metrics_after_resume),
         cmocka_unit_test(test_damaged_checkpoint_is_skipped),
         cmocka_unit_test(test_resume_with_changes),
+        cmocka_unit_test(test_resume_knows_its_folder),
+        cmocka_unit_test(test_changed_text_is_noticed),
         cmocka_unit_test(test_resume_from_a_path),
         cmocka_unit_test(test_summary_names_a_file_of_the_folder),
         cmocka_unit_test(test_automatic_resume_of_nothing),

@@ -255,7 +255,7 @@ static void test_memory_agrees_with_report(void **state)
     step(&f);
     assert_ok(bn_trainer_evaluate(f.trainer, &evaluation));
     assert_ok(bn_size_report_make(&f.config, 256, f.backend, &report));
-    const double measured = (double)bn_trainer_device_bytes(f.trainer);
+    const double measured = (double)bn_trainer_device_memory(f.trainer).peak_bytes;
     const double total = (double)report.memory.total;
     if (!(fabs(measured - total) <= 0.15 * total))
         fail_msg("measured %.0f bytes, foretold %.0f", measured, total);
