@@ -16,6 +16,9 @@ static const struct {
 #if defined(__x86_64__)
     {"avx2", bn_cpu_runs_avx2},
     {"avx512", bn_cpu_runs_avx512},
+#elif defined(__aarch64__)
+    {"neon", NULL},
+    {"neondot", bn_cpu_runs_neondot},
 #endif
 };
 

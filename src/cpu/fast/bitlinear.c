@@ -14,19 +14,6 @@ enum {
     ALIGN = 64,
 };
 
-bn_ternary_job bn_ternary_job_of(const bn_int_product *shape, bool lanes)
-{
-    bn_ternary_job job = {.shape = *shape, .lanes = lanes};
-    job.group = bn_group_length(shape->in, shape->group_size);
-    job.groups = bn_groups_per_row(shape->in, shape->group_size);
-    job.group_quads = bn_ceil_div(job.group, 4);
-    int64_t last = shape->in - (job.groups - 1) * job.group;
-    job.quads = (job.groups - 1) * job.group_quads + bn_ceil_div(last, 4);
-    job.panels = bn_ceil_div(shape->out, BN_PANEL_COLS);
-    job.panel_bytes = (size_t)(job.quads + job.groups) * 64;
-    return job;
-}
-
 /* Scratch of a call, and what the chunk functions need. */
 typedef struct product {
     bn_ternary_job job;

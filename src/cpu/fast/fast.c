@@ -1,6 +1,9 @@
 #include "cpu/fast/fast.h"
 
 #include <string.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include "cpu/blas/blas.h"
 #include "cpu/fast/fast_impl.h"
@@ -29,12 +32,25 @@ bool bn_cpu_runs_avx512(void)
 }
 #endif
 
+bool bn_cpu_runs_neondot(void)
+{
+#if defined(__aarch64__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return false;
+#endif
+}
+
 static const bn_fast generic = {"generic", &bn_rowops__generic, NULL};
 
 #if defined(__x86_64__)
 static const bn_fast avx2 = {"avx2", &bn_rowops__avx2, &bn_ternary__avx2};
 static const bn_fast avx512 = {"avx512", &bn_rowops__avx512, &bn_ternary__avx2};
 static const bn_fast avx512vnni = {"avx512", &bn_rowops__avx512, &bn_ternary__avx512vnni};
+#elif defined(__aarch64__)
+/* Vectors of four floats are NEON's own. */
+static const bn_fast neon = {"neon", &bn_rowops__generic, &bn_ternary__neon};
+static const bn_fast neondot = {"neondot", &bn_rowops__generic, &bn_ternary__neondot};
 #endif
 
 /* The kernels of a backend's isa; NULL if there are none. */
@@ -45,6 +61,11 @@ static const bn_fast *kernels_of(const char *isa)
         return __builtin_cpu_supports("avx512vnni") ? &avx512vnni : &avx512;
     if (strcmp(isa, "avx2") == 0)
         return &avx2;
+#elif defined(__aarch64__)
+    if (strcmp(isa, "neondot") == 0)
+        return &neondot;
+    if (strcmp(isa, "neon") == 0)
+        return &neon;
 #endif
     return strcmp(isa, "generic") == 0 ? &generic : NULL;
 }

@@ -13,9 +13,10 @@
 
 #include "backend/backend.h"
 
-/* Whether this CPU can run the kernels of the "avx2" and "avx512" isa. */
+/* Whether this CPU can run the kernels of the "avx2", "avx512", "neondot" isa. */
 bool bn_cpu_runs_avx2(void);
 bool bn_cpu_runs_avx512(void);
+bool bn_cpu_runs_neondot(void);
 
 /* Replaces the rows of a "cpu" backend for which its isa (bn_cpu_isa(), other
  * than "ref") has something faster. Its thread pool must be there. */

@@ -38,7 +38,18 @@ typedef struct bn_ternary_job {
     size_t panel_bytes;  /* weights and scales of a panel, a multiple of 64 */
 } bn_ternary_job;
 
-bn_ternary_job bn_ternary_job_of(const bn_int_product *shape, bool lanes);
+static inline bn_ternary_job bn_ternary_job_of(const bn_int_product *shape, bool lanes)
+{
+    bn_ternary_job job = {.shape = *shape, .lanes = lanes};
+    job.group = bn_group_length(shape->in, shape->group_size);
+    job.groups = bn_groups_per_row(shape->in, shape->group_size);
+    job.group_quads = bn_ceil_div(job.group, 4);
+    int64_t last = shape->in - (job.groups - 1) * job.group;
+    job.quads = (job.groups - 1) * job.group_quads + bn_ceil_div(last, 4);
+    job.panels = bn_ceil_div(shape->out, BN_PANEL_COLS);
+    job.panel_bytes = (size_t)(job.quads + job.groups) * 64;
+    return job;
+}
 
 /* k-quads of group g. */
 static inline int64_t bn_ternary_quads_of(const bn_ternary_job *job, int64_t g)
@@ -92,6 +103,8 @@ static inline bool bn_ternary_lanes_fit(int64_t out, int64_t in, int64_t group)
 
 extern const bn_ternary_kernels bn_ternary__avx2;
 extern const bn_ternary_kernels bn_ternary__avx512vnni;
+extern const bn_ternary_kernels bn_ternary__neon;
+extern const bn_ternary_kernels bn_ternary__neondot;
 
 /* Kernels of AVX2 that the AVX-512 table uses too. */
 enum { BN_FEW_ROWS_AVX2 = 3, BN_LANES_ROWS_AVX2 = 4 };
