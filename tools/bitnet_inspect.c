@@ -17,11 +17,12 @@ static const bn_option options[] = {
 
 static const bn_positional positionals[] = {
     {"FILE", BN_POS_ONE, offsetof(struct args, file),
-     "checkpoint, packed file, or output folder (its best checkpoint)"},
+     "checkpoint, packed file, GGUF file, or output folder (its best checkpoint)"},
     {0}};
 
 static const bn_program program = {
-    "bitnet-inspect", "Shows what is in a checkpoint or a packed file.", options, positionals,
+    "bitnet-inspect", "Shows what is in a checkpoint, a packed file or a GGUF file.", options,
+    positionals,
     "Of every ternary layer: shares of -1, 0 and +1 and their entropy, scales, rows that are all\n"
     "zero, size; in a checkpoint also what quantization costs against the shadow weights (mean\n"
     "squared error, signal to noise in dB, cosine), and the size is that of base3x5. Every\n"
@@ -108,11 +109,37 @@ static void tensor_json(bn_json *json, const bn_tensor_info *t)
     bn_json_object_end(json);
 }
 
-static void head_json(bn_json *json, const bn_file_info *info)
+static void sizes_json(bn_json *json, const bn_file_info *info)
 {
     const totals sum = sum_up(info);
+    bn_json_int(json, "parameters", (int64_t)(sum.all_float / 4));
+    bn_json_int(json, "ternary_tensors", sum.ternary);
+    bn_json_int(json, "bytes_float32", (int64_t)sum.all_float);
+    bn_json_int(json, "bytes_packed", (int64_t)sum.all_packed);
+    bn_json_double(json, "ternary_ratio",
+                   sum.ternary ? (double)sum.ternary_float / (double)sum.ternary_packed : 0);
+}
+
+static void gguf_json(bn_json *json, const bn_file_info *info)
+{
     bn_json_string(json, "file", info->path);
+    bn_json_string(json, "kind", "gguf");
+    bn_json_int(json, "version", bn_gguf_version(info->gguf));
+    bn_json_int(json, "alignment", bn_gguf_alignment(info->gguf));
+    bn_json_int(json, "file_bytes", (int64_t)info->file_bytes);
+    sizes_json(json, info);
+    bn_json_object(json, "metadata");
+    for (int i = 0; i < bn_gguf_value_count(info->gguf); i++) {
+        const bn_gguf_value *value = bn_gguf_value_at(info->gguf, i);
+        bn_gguf_value_json(json, value, value->key, UINT64_MAX);
+    }
+    bn_json_object_end(json);
+}
+
+static void head_json(bn_json *json, const bn_file_info *info)
+{
     const bool packed = info->kind == BN_MODEL_FILE_PACKED;
+    bn_json_string(json, "file", info->path);
     bn_json_string(json, "kind", packed ? "packed" : "checkpoint");
     bn_json_string(json, "producer", info->producer);
     bn_json_int(json, "file_bytes", (int64_t)info->file_bytes);
@@ -124,12 +151,7 @@ static void head_json(bn_json *json, const bn_file_info *info)
         bn_json_double(json, "elapsed_s", info->state.elapsed_s);
         bn_json_bool(json, "has_moments", info->has_moments);
     }
-    bn_json_int(json, "parameters", (int64_t)(sum.all_float / 4));
-    bn_json_int(json, "ternary_tensors", sum.ternary);
-    bn_json_int(json, "bytes_float32", (int64_t)sum.all_float);
-    bn_json_int(json, "bytes_packed", (int64_t)sum.all_packed);
-    bn_json_double(json, "ternary_ratio",
-                   sum.ternary ? (double)sum.ternary_float / (double)sum.ternary_packed : 0);
+    sizes_json(json, info);
     if (info->tokenizer[0] == '{')
         bn_json_raw(json, "tokenizer", info->tokenizer);
     else
@@ -142,7 +164,10 @@ static bn_status print_json(const bn_file_info *info)
     bn_json json = {.indent = 2};
     char *text = NULL;
     bn_json_object(&json, NULL);
-    head_json(&json, info);
+    if (info->gguf)
+        gguf_json(&json, info);
+    else
+        head_json(&json, info);
     bn_json_array(&json, "tensors");
     for (int i = 0; i < info->count; i++)
         tensor_json(&json, &info->tensors[i]);
@@ -156,10 +181,49 @@ static bn_status print_json(const bn_file_info *info)
 
 /* ---- text ---- */
 
+static void sizes_text(bn_text *text, const bn_file_info *info)
+{
+    char a[BN_SIZE_TEXT], b[BN_SIZE_TEXT];
+    const totals sum = sum_up(info);
+    const bool stored = info->gguf || info->kind == BN_MODEL_FILE_PACKED;
+    bn_text_addf(text, "%llu parameters, %s as float32\n", (unsigned long long)sum.all_float / 4,
+                 bn_size_text(sum.all_float, a));
+    if (sum.ternary)
+        bn_text_addf(text, "%d ternary tensors: %s %s %s, %.2f times smaller\n", sum.ternary,
+                     bn_size_text(sum.ternary_float, a), stored ? "->" : "would be",
+                     bn_size_text(sum.ternary_packed, b),
+                     (double)sum.ternary_float / (double)sum.ternary_packed);
+}
+
+/* Of long arrays the beginning. */
+static void gguf_text(bn_text *text, const bn_file_info *info)
+{
+    enum { SHOWN = 6 };
+    char size[BN_SIZE_TEXT];
+    bn_text_addf(text, "%s: GGUF %u, %s, %d keys\n", info->path, bn_gguf_version(info->gguf),
+                 bn_size_text(info->file_bytes, size), bn_gguf_value_count(info->gguf));
+    sizes_text(text, info);
+    bn_text_add(text, "\n");
+    for (int i = 0; i < bn_gguf_value_count(info->gguf); i++) {
+        const bn_gguf_value *value = bn_gguf_value_at(info->gguf, i);
+        bn_json json = {0};
+        char *shown = NULL;
+        bn_gguf_value_json(&json, value, NULL, SHOWN);
+        if (bn_json_take(&json, &shown) != BN_OK) {
+            text->failed = true;
+            return;
+        }
+        shown[strcspn(shown, "\n")] = '\0';
+        bn_text_addf(text, "%-42s %s%s", value->key, shown, value->count > SHOWN ? " of " : "\n");
+        if (value->count > SHOWN)
+            bn_text_addf(text, "%llu\n", (unsigned long long)value->count);
+        free(shown);
+    }
+}
+
 static void head_text(bn_text *text, const bn_file_info *info)
 {
-    char size[BN_SIZE_TEXT], a[BN_SIZE_TEXT], b[BN_SIZE_TEXT];
-    const totals sum = sum_up(info);
+    char size[BN_SIZE_TEXT];
     const bool packed = info->kind == BN_MODEL_FILE_PACKED;
     bn_text_addf(text, "%s: %s, %s, written by %s\n", info->path,
                  packed ? "packed model" : "checkpoint", bn_size_text(info->file_bytes, size),
@@ -172,13 +236,7 @@ static void head_text(bn_text *text, const bn_file_info *info)
                          info->state.best_val_loss, (long long)info->state.best_step);
         bn_text_addf(text, ", optimizer state %s\n", info->has_moments ? "included" : "absent");
     }
-    bn_text_addf(text, "%llu parameters, %s as float32\n", (unsigned long long)sum.all_float / 4,
-                 bn_size_text(sum.all_float, size));
-    if (sum.ternary)
-        bn_text_addf(text, "%d ternary tensors: %s %s %s, %.2f times smaller\n", sum.ternary,
-                     bn_size_text(sum.ternary_float, a), packed ? "->" : "would be",
-                     bn_size_text(sum.ternary_packed, b),
-                     (double)sum.ternary_float / (double)sum.ternary_packed);
+    sizes_text(text, info);
 }
 
 static void shape_text(const bn_tensor_info *t, char *text, size_t size)
@@ -192,7 +250,7 @@ static void ternary_table(bn_text *text, const bn_file_info *info, int width)
     char shape[64];
     bn_text_addf(text, "\n%-*s  %-12s %5s  %6s %6s %6s %7s %5s  %9s %9s %9s", width, "ternary",
                  "shape", "group", "-1", "0", "+1", "entropy", "dead", "scale min", "mean", "max");
-    if (info->kind == BN_MODEL_FILE_CHECKPOINT)
+    if (!info->gguf && info->kind == BN_MODEL_FILE_CHECKPOINT)
         bn_text_addf(text, "  %9s %6s %6s", "MSE", "SQNR", "cosine");
     bn_text_add(text, "  ratio\n");
     for (int i = 0; i < info->count; i++) {
@@ -232,7 +290,10 @@ static bn_status print_text(const bn_file_info *info)
         const int length = (int)strlen(info->tensors[i].name);
         width = length > width ? length : width;
     }
-    head_text(&text, info);
+    if (info->gguf)
+        gguf_text(&text, info);
+    else
+        head_text(&text, info);
     if (sum_up(info).ternary)
         ternary_table(&text, info, width);
     float_table(&text, info, width);

@@ -1,4 +1,4 @@
-#include "tools/inspect.h"
+#include "tools/inspect_impl.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,15 +11,15 @@
 #include "quant/pack.h"
 #include "quant/quantize.h"
 
-static bn_status alloc_tensors(bn_file_info *info, int count)
+bn_status bn_file_info_alloc(bn_file_info *info, int count)
 {
     info->tensors = calloc((size_t)count + 1, sizeof *info->tensors);
     return info->tensors ? BN_OK
                          : bn_error_nomem("the tensors", (size_t)count * sizeof *info->tensors);
 }
 
-static bn_tensor_info *add_tensor(bn_file_info *info, const char *name, int ndim,
-                                  const int64_t *shape)
+bn_tensor_info *bn_file_info_add(bn_file_info *info, const char *name, int ndim,
+                                 const int64_t *shape)
 {
     bn_tensor_info *t = &info->tensors[info->count++];
     uint64_t n = 1;
@@ -44,7 +44,7 @@ static bn_status keep_texts(bn_file_info *info, const char *config, const char *
 
 /* ---- packed files ---- */
 
-static void scale_range(const float *scale, int64_t n, bn_quant_error *q)
+void bn_scale_range(const float *scale, int64_t n, bn_quant_error *q)
 {
     double sum = 0;
     q->scale_min = q->scale_max = (double)scale[0];
@@ -72,7 +72,7 @@ static bn_status read_packed_ternary(bn_packed *file, const bn_packed_entry *ent
     }
     BN_TRY_OUT(bn_packed_read_ternary(file, entry, codes, scale));
     bn_code_stats_of(codes, out, in, &t->q.codes);
-    scale_range(scale, scales, &t->q);
+    bn_scale_range(scale, scales, &t->q);
 out:
     free(codes);
     free(scale);
@@ -97,10 +97,10 @@ static bn_status read_packed(bn_file_info *info)
     BN_TRY_OUT(bn_packed_open(info->path, &file));
     const bn_packed_info *head = bn_packed_get_info(file);
     BN_TRY_OUT(keep_texts(info, head->config_json, head->tokenizer, head->producer));
-    BN_TRY_OUT(alloc_tensors(info, bn_packed_count(file)));
+    BN_TRY_OUT(bn_file_info_alloc(info, bn_packed_count(file)));
     for (int i = 0; i < bn_packed_count(file); i++) {
         const bn_packed_entry *entry = bn_packed_at(file, i);
-        bn_tensor_info *t = add_tensor(info, entry->name, entry->ndim, entry->shape);
+        bn_tensor_info *t = bn_file_info_add(info, entry->name, entry->ndim, entry->shape);
         t->encoding = bn_encoding_name(entry->encoding);
         t->bytes_packed = entry->stored_bytes;
         BN_TRY_OUT(bn_encoding_is_ternary(entry->encoding) ? read_packed_ternary(file, entry, t)
@@ -151,7 +151,7 @@ out:
 static bn_status read_param(bn_checkpoint *file, const bn_model *model, bn_checkpoint_param *param,
                             bn_file_info *info)
 {
-    bn_tensor_info *t = add_tensor(info, param->name, param->ndim, param->shape);
+    bn_tensor_info *t = bn_file_info_add(info, param->name, param->ndim, param->shape);
     const bn_linear_layer *layer = ternary_layer(model, param->name);
     t->encoding = "float32";
     t->bytes_packed = t->bytes_float;
@@ -203,7 +203,7 @@ static bn_status read_checkpoint(bn_file_info *info)
         keep_texts(info, info->state.config_json, info->state.tokenizer, info->state.producer));
     BN_TRY_OUT(bn_ref_backend_new(BN_F32, &backend));
     BN_TRY_OUT(make_shell(info, backend, &model));
-    BN_TRY_OUT(alloc_tensors(info, bn_checkpoint_count(file)));
+    BN_TRY_OUT(bn_file_info_alloc(info, bn_checkpoint_count(file)));
     for (int i = 0; i < bn_checkpoint_count(file); i++) {
         bn_checkpoint_param param;
         bn_checkpoint_describe(file, i, &param);
@@ -222,6 +222,12 @@ bn_status bn_file_info_read(const char *path, bn_file_info *out)
 {
     bn_status status = BN_OK;
     *out = (bn_file_info){0};
+    if (bn_gguf_is(path)) {
+        status = (out->path = bn_strdup(path)) ? bn_fs_size(path, &out->file_bytes) : BN_FAIL;
+        if (status == BN_OK)
+            status = bn_file_info_read_gguf(out);
+        goto out;
+    }
     BN_TRY_OUT(bn_model_locate(path, &out->path, &out->kind, &out->skipped));
     BN_TRY_OUT(bn_fs_size(out->path, &out->file_bytes));
     status = out->kind == BN_MODEL_FILE_PACKED ? read_packed(out) : read_checkpoint(out);
@@ -233,6 +239,7 @@ out:
 
 void bn_file_info_clear(bn_file_info *info)
 {
+    bn_gguf_close(info->gguf);
     free(info->path);
     free(info->config_json);
     free(info->tokenizer);

@@ -22,7 +22,7 @@ import gguf_reference as reference
 
 PROMPT = b"And God said unto "
 GREEDY, SAME = 64, 32      # tokens to make, tokens that have to agree
-WINDOWS, WINDOW = 3, 64    # of the perplexity
+WINDOWS, WINDOW = 8, 64    # of the perplexity
 SHAPE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu",
          "max_position_embeddings": 128}
