@@ -9,11 +9,13 @@
 
 struct args {
     const char *file;
-    bool json;
+    bool json, untrusted;
 };
 
 static const bn_option options[] = {
-    {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"}, {0}};
+    {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
+    BN_TOOL_UNTRUSTED_OPTION(struct args, untrusted),
+    {0}};
 
 static const bn_positional positionals[] = {
     {"FILE", BN_POS_ONE, offsetof(struct args, file),
@@ -304,6 +306,7 @@ static bn_status run(void *arg)
 {
     const struct args *args = arg;
     bn_file_info info;
+    bn_tool_distrust(args->untrusted);
     BN_TRY(bn_file_info_read(args->file, &info));
     for (size_t i = 0; i < info.skipped.count; i++)
         fprintf(stderr, "bitnet-inspect: passed over %s\n", info.skipped.items[i]);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/h5file.h"
 #include "cpu/blas/blas.h"
 #include "cpu/cpu.h"
 #include "model/device.h"
@@ -70,8 +71,15 @@ int bn_tool_main(const bn_program *program, bn_tool_run run, void *args, int arg
     return (int)status;
 }
 
+void bn_tool_distrust(bool untrusted)
+{
+    if (untrusted)
+        bn_h5_distrust(&bn_h5_default_limits);
+}
+
 bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, bn_tool_model *out)
 {
+    const bn_device_options options = {.threads = (int)where->threads};
     *out = (bn_tool_model){0};
     if (where->threads < 0 || where->threads > 4096)
         return bn_error(BN_USAGE, "--threads %lld: expected 0 to 4096", (long long)where->threads);

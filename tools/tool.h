@@ -15,10 +15,12 @@ typedef bn_status (*bn_tool_run)(void *args);
  * --help and --version, calls run, prints the error if there is one. */
 int bn_tool_main(const bn_program *program, bn_tool_run run, void *args, int argc, char **argv);
 
-/* Where a program computes; part of an arguments struct. */
+/* Where a program computes, and whether it trusts its model file; part of an
+ * arguments struct. */
 typedef struct bn_tool_where {
     const char *device;
     int64_t threads;
+    bool untrusted;
 } bn_tool_where;
 
 #define BN_TOOL_WHERE_DEFAULT                                                                      \
@@ -27,6 +29,11 @@ typedef struct bn_tool_where {
     }
 
 /* Option rows for a bn_tool_where member named `where`. */
+#define BN_TOOL_UNTRUSTED_OPTION(type, member)                                                     \
+    {                                                                                              \
+        "untrusted", 0, NULL, BN_OPT_FLAG, offsetof(type, member),                                 \
+            "the file comes from a stranger: read it in a process of its own, with limits"         \
+    }
 #define BN_TOOL_WHERE_OPTIONS(type)                                                                \
     {"device",                                                                                     \
      0,                                                                                            \
@@ -34,10 +41,16 @@ typedef struct bn_tool_where {
      BN_OPT_STRING,                                                                                \
      offsetof(type, where.device),                                                                 \
      "auto, cpu or opencl[:N] (auto)"},                                                            \
-    {                                                                                              \
-        "threads", 0, "N", BN_OPT_I64, offsetof(type, where.threads),                              \
-            "CPU threads; 0 takes all (0); results do not depend on it"                            \
-    }
+        {"threads",                                                                                \
+         0,                                                                                        \
+         "N",                                                                                      \
+         BN_OPT_I64,                                                                               \
+         offsetof(type, where.threads),                                                            \
+         "CPU threads; 0 takes all (0); results do not depend on it"},                             \
+        BN_TOOL_UNTRUSTED_OPTION(type, where.untrusted)
+
+/* --untrusted: from now on model files are read as bn_h5_distrust() says. */
+void bn_tool_distrust(bool untrusted);
 
 /* An open model and the device it is on. */
 typedef struct bn_tool_model {
