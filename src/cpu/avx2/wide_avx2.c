@@ -21,9 +21,9 @@ static inline int32_t sum_i32(__m256i v)
     return _mm_cvtsi128_si32(s);
 }
 
-/* acc[o] = sum over n elements of w[o][k] x[k] */
-static inline void dot(const int8_t *x, const int8_t *const w[OUTPUTS], int64_t from, int64_t n,
-                       int32_t acc[OUTPUTS])
+/* acc[o] = sum over n elements of w[o][k] x[k]; rows of the weight have `in`. */
+static inline void dot(const int8_t *x, const int8_t *const w[OUTPUTS], int64_t in, int64_t from,
+                       int64_t n, int32_t acc[OUTPUTS])
 {
     __m256i sum[OUTPUTS];
     int64_t k = from;
@@ -31,6 +31,9 @@ static inline void dot(const int8_t *x, const int8_t *const w[OUTPUTS], int64_t 
         sum[o] = _mm256_setzero_si256();
     for (; k + STEP <= from + n; k += STEP) {
         const __m256i v = widened(x + k);
+        if ((k - from) % (4 * STEP) == 0) /* a line of the next outputs */
+            for (int o = 0; o < OUTPUTS; o++)
+                _mm_prefetch((const char *)w[o] + OUTPUTS * in + k, _MM_HINT_T0);
         for (int o = 0; o < OUTPUTS; o++)
             sum[o] = _mm256_add_epi32(sum[o], _mm256_madd_epi16(v, widened(w[o] + k)));
     }
@@ -54,7 +57,7 @@ void bn_wide_product__avx2(const bn_ternary_job *job, int64_t out0, int64_t out1
             float t[OUTPUTS] = {0};
             for (int64_t g = 0, k = 0; g < job->groups; g++, k += job->group) {
                 int32_t acc[OUTPUTS];
-                dot(p->x + r * in, w, k, in - k < job->group ? in - k : job->group, acc);
+                dot(p->x + r * in, w, in, k, in - k < job->group ? in - k : job->group, acc);
                 for (int64_t o = 0; o < n; o++)
                     t[o] = __builtin_fmaf((float)acc[o],
                                           job->scale[bn_scale_index(o0 + o, g, in, p->group_size)],
