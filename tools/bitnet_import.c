@@ -15,7 +15,7 @@ static const bn_option options[] = {
     {"output", 'o', "FILE", BN_OPT_STRING, offsetof(struct args, output),
      "the model file to write; an existing one is replaced"},
     {"tokenizer", 0, "NAME", BN_OPT_STRING, offsetof(struct args, tokenizer),
-     "byte, or a tokenizer.json (DIR/tokenizer.json)"},
+     "byte, or a tokenizer.json or tokenizer.model (what DIR has of the two)"},
     {"set", 0, "KEY=VALUE", BN_OPT_LIST, offsetof(struct args, set),
      "a configuration key of the new model, quantization.weight_scale=group, say"},
     {"quiet", 'q', NULL, BN_OPT_FLAG, offsetof(struct args, quiet), "no summary"},

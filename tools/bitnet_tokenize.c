@@ -24,7 +24,7 @@ static const bn_option options[] = {
     {"output", 'o', "FILE", BN_OPT_STRING, offsetof(struct args, output),
      "train: the tokenizer.json; encode: the token shard (.bnt); decode: the text, else stdout"},
     {"tokenizer", 't', "FILE", BN_OPT_STRING, offsetof(struct args, tokenizer),
-     "encode, decode: byte, or a tokenizer.json"},
+     "encode, decode: byte, or a tokenizer.json or tokenizer.model"},
     {"vocab-size", 0, "N", BN_OPT_I64, offsetof(struct args, vocab_size),
      "train: tokens in all, the 256 bytes included (4096)"},
     {"min-frequency", 0, "N", BN_OPT_I64, offsetof(struct args, min_frequency),

@@ -9,8 +9,6 @@
 #include "cpu/cpu.h"
 #include "tools/hf_tensors.h"
 
-enum { MAX_TOKENIZER = 256 << 20 }; /* bytes of JSON */
-
 typedef struct job {
     const bn_import_request *request;
     bn_import_report *report;
@@ -20,7 +18,7 @@ typedef struct job {
     bn_tokenizer *tokenizer;
     bn_model *model; /* names and shapes; never has memory */
     bn_hf_tensors tensors;
-    char *tokenizer_text, *config_json;
+    char *config_json;
 } job;
 
 static void job_clear(job *j)
@@ -31,47 +29,39 @@ static void job_clear(job *j)
     bn_backend_free(j->backend);
     bn_st_close(j->file);
     bn_hf_model_clear(&j->hf);
-    free(j->tokenizer_text);
     free(j->config_json);
 }
 
 /* ---- reading ---- */
 
-/* The tokenizer's name or text. */
-static bn_status find_tokenizer(const job *j, char **text)
+/* The tokenizer that was asked for, else the folder's. */
+static bn_status find_tokenizer(const job *j, bn_tokenizer **out)
 {
-    const char *asked = j->request->tokenizer;
-    bn_status status;
-    if (asked && !bn_fs_exists(asked)) {
-        *text = bn_strdup(asked);
-        return *text ? BN_OK : BN_FAIL;
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
+    if (j->request->tokenizer)
+        return bn_tokenizer_open(j->request->tokenizer, out);
+    for (int i = 0; i < 2; i++) {
+        char *path = bn_path_join(j->request->dir, names[i]);
+        if (!path)
+            return BN_FAIL;
+        const bool there = bn_fs_exists(path);
+        bn_status status = there ? bn_tokenizer_open(path, out) : BN_OK;
+        free(path);
+        if (there)
+            return status;
     }
-    char *path = asked ? bn_strdup(asked) : bn_path_join(j->request->dir, "tokenizer.json");
-    if (!path)
-        return BN_FAIL;
-    if (bn_fs_exists(path)) {
-        status = bn_fs_read(path, MAX_TOKENIZER, text, NULL);
-    } else if (j->hf.config.model.vocab_size == 256) {
-        *text = bn_strdup("byte");
-        status = *text ? BN_OK : BN_FAIL;
-    } else {
-        status =
-            bn_error(BN_USAGE,
-                     "%s: no such file; --tokenizer FILE names another, --tokenizer byte takes "
-                     "the first 256 tokens as bytes",
-                     path);
-    }
-    free(path);
-    return status;
+    if (j->hf.config.model.vocab_size == 256)
+        return bn_tokenizer_new("byte", out);
+    return bn_error(BN_USAGE,
+                    "%s: neither tokenizer.json nor tokenizer.model; --tokenizer FILE names "
+                    "another, --tokenizer byte takes the first 256 tokens as bytes",
+                    j->request->dir);
 }
 
 static bn_status open_tokenizer(job *j)
 {
-    BN_TRY(find_tokenizer(j, &j->tokenizer_text));
-    bn_status status = bn_tokenizer_new(j->tokenizer_text, &j->tokenizer);
-    if (status == BN_BAD_CONFIG)
-        return BN_USAGE;
-    return bn_error_in(status, j->tokenizer_text[0] == '{' ? "tokenizer.json" : "--tokenizer");
+    bn_status status = find_tokenizer(j, &j->tokenizer);
+    return status == BN_BAD_CONFIG ? BN_USAGE : status;
 }
 
 /* Names and shapes that the config asks for. */
@@ -118,7 +108,7 @@ static bn_status write_checkpoint(const job *j)
         .best_val_loss = (double)INFINITY,
         .best_step = -1,
         .config_json = j->config_json,
-        .tokenizer = j->tokenizer_text,
+        .tokenizer = bn_tokenizer_source(j->tokenizer),
         .producer = j->request->producer,
         .device = "none: imported",
     };
@@ -149,7 +139,8 @@ static bn_status write_file(job *j)
     BN_TRY(bn_config_dump(&j->hf.config, &j->config_json));
     if (j->hf.weights != BN_HF_OFFLINE)
         return write_checkpoint(j);
-    const bn_packed_info info = {j->config_json, j->tokenizer_text, j->request->producer};
+    const bn_packed_info info = {j->config_json, bn_tokenizer_source(j->tokenizer),
+                                 j->request->producer};
     const bn_export_format format = {BN_ENC_BASE3X5, j->tensors.floats, 0};
     return bn_export_write(j->request->output, &info, &j->tensors.set, &format);
 }

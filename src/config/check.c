@@ -75,12 +75,15 @@ static bool device_is_known(const char *device)
     return strncmp(device, opencl, strlen(opencl)) == 0 && device[strlen(opencl)] != '\0';
 }
 
+static bool ends_with(const char *name, const char *suffix)
+{
+    const size_t length = strlen(name), n = strlen(suffix);
+    return length > n && strcmp(name + length - n, suffix) == 0;
+}
+
 static bool tokenizer_is_known(const char *name)
 {
-    static const char suffix[] = ".json";
-    const size_t length = strlen(name);
-    return strcmp(name, "byte") == 0 ||
-           (length > strlen(suffix) && strcmp(name + length - strlen(suffix), suffix) == 0);
+    return strcmp(name, "byte") == 0 || ends_with(name, ".json") || ends_with(name, ".model");
 }
 
 bn_status bn_config_check(const bn_config *c, const char *name)
@@ -98,8 +101,8 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         name, c->training.learning_rate, c->training.min_learning_rate);
     if (!tokenizer_is_known(c->data.tokenizer))
         return bn_error(BN_BAD_CONFIG,
-                        "%s: data.tokenizer: expected \"byte\" or the path of a tokenizer.json, "
-                        "found \"%.60s\"",
+                        "%s: data.tokenizer: expected \"byte\" or the path of a tokenizer.json or "
+                        "tokenizer.model, found \"%.60s\"",
                         name, c->data.tokenizer);
     if (!device_is_known(c->training.device))
         return bn_error(BN_BAD_CONFIG,

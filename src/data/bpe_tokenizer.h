@@ -1,67 +1,63 @@
 /* bpe_tokenizer.h - the tokenizer that a tokenizer.json describes, in memory.
  *
- * For tokenizer_bpe.c, which encodes, and tokenizer_json.c, which builds. Two
- * families (docs/tokenizers.md):
- *   byte-level     symbols are bytes; a splitter makes the words
- *   SentencePiece  symbols are characters, U+2581 stands for a space; words
- *                  begin with a space, bytes without a token are <0xNN>
+ * For tokenizer_bpe.c, which encodes, and tokenizer_json.c, which builds. Text
+ * goes through: added tokens, normalizer, further added tokens, splitter, model
+ * (docs/tokenizers.md).
  */
 #ifndef BN_DATA_BPE_TOKENIZER_H
 #define BN_DATA_BPE_TOKENIZER_H
 
 #include <pthread.h>
 
+#include "data/added_tokens.h"
 #include "data/bpe.h"
+#include "data/normalizer.h"
 #include "data/splitter.h"
 #include "data/tokenizer_impl.h"
+#include "data/unigram.h"
 
-/* When a text (or what follows an added token) gets a space in front. */
-typedef enum bn_prefix_space {
-    BN_PREFIX_NEVER,
-    BN_PREFIX_ALWAYS,
-    BN_PREFIX_UNLESS_SPACE,       /* unless it begins with one */
-    BN_PREFIX_FIRST_UNLESS_SPACE, /* the same, only at the start of the text */
-} bn_prefix_space;
+typedef enum bn_token_model {
+    BN_MODEL_BYTES,      /* merges of bytes */
+    BN_MODEL_CHARACTERS, /* merges of characters; U+2581 stands for a space */
+    BN_MODEL_UNIGRAM,    /* likely rows of characters; U+2581 stands for a space */
+} bn_token_model;
 
+/* How a text with U+2581 for spaces becomes words, in front of the splitter. */
 typedef enum bn_word_rule {
-    BN_WORDS_WHOLE,      /* everything is one word */
-    BN_WORDS_BY_SPACE,   /* cut where a space follows something else: changes no
+    BN_WORDS_WHOLE,      /* not at all */
+    BN_WORDS_BY_SPACE,   /* where a space follows something else: changes no
                             token, as none has a space behind something else */
-    BN_WORDS_EACH_SPACE, /* cut in front of every space */
+    BN_WORDS_EACH_SPACE, /* in front of every space */
+    BN_WORDS_BLOCKS,     /* as BY_SPACE, but only every BN_WORD_BLOCK bytes: for
+                            models whose rounding depends on what is in front */
 } bn_word_rule;
 
-/* A token that is found in the text before anything else. */
-typedef struct bn_added_token {
-    unsigned char *bytes;
-    size_t length;
-    int32_t id;
-} bn_added_token;
+enum { BN_WORD_BLOCK = 1 << 16 };
 
 typedef struct bn_bpe_scratch bn_bpe_scratch;
 
 typedef struct bn_bpe_tokenizer {
     bn_tokenizer base;
     char *json;      /* the text it was made from */
-    bn_vocab keys;   /* what merges work on */
+    bn_vocab keys;   /* what the model works on */
     bn_vocab pieces; /* what ids decode to */
+    bn_token_model model;
     bn_merges merges;
-    int32_t byte_ids[256];
-    bool ignore_merges; /* a word that is a token is that token */
-    bool sentencepiece;
-    bn_prefix_space prefix;
+    bn_unigram unigram;
+    int32_t byte_ids[256]; /* -1: none */
+    int32_t unknown;       /* the token of what has none; -1: bytes */
+    bool fuse_unknown;     /* one token for several in a row */
+    bool ignore_merges;    /* a word that is a token is that token */
+    bn_normalizer normalizer;
+    bn_prefix_rule prefix; /* whether decoding drops a space at the start of a text */
     bn_word_rule words;
     bn_splitter splitter;
-    bn_added_token *added; /* by first byte, then the longest first */
-    int added_count;
-    int added_from[257]; /* those that start with byte b: from[b]..from[b+1]-1 */
-    size_t added_longest;
-    bool *is_added;       /* by id */
-    pthread_mutex_t lock; /* of `idle` */
-    bn_bpe_scratch *idle; /* scratch not in use, warm caches included */
+    bn_added_tokens added; /* found in the text */
+    bn_added_tokens later; /* found in the normalized text */
+    bool *starts_text;     /* by id: a text begins anew behind it */
+    pthread_mutex_t lock;  /* of `idle` */
+    bn_bpe_scratch *idle;  /* scratch not in use, warm caches included */
 } bn_bpe_tokenizer;
-
-#define BN_SPACE_MARK       "\xe2\x96\x81" /* U+2581 */
-#define BN_SPACE_MARK_BYTES 3
 
 /* Fills everything but base, json and lock; *out is {0} with a lock. */
 bn_status bn_bpe_tokenizer_parse(const char *json, bn_bpe_tokenizer *out) BN_MUST_CHECK;

@@ -75,7 +75,8 @@ bn_status bn_bpe_trainer_new(bn_bpe_trainer **out)
     *out = NULL;
     if (!t)
         return bn_error_nomem("the training of a tokenizer", sizeof *t);
-    bn_status status = bn_splitter_add(&t->splitter, bn_gpt2_pattern, false);
+    bn_status status =
+        bn_splitter_add(&t->splitter, bn_gpt2_pattern, false, BN_SPLIT_ISOLATED, false);
     if (status == BN_OK)
         status = bn_split_work_new(&t->split);
     if (status != BN_OK) {

@@ -17,6 +17,8 @@ enum {
 
 struct bn_split_stage {
     pcre2_code *code;
+    bn_split_behavior behavior;
+    bool invert;
 };
 
 struct bn_split_work {
@@ -81,7 +83,8 @@ static bn_status compile(const char *pattern, bool literal, pcre2_code **out)
     return BN_OK;
 }
 
-bn_status bn_splitter_add(bn_splitter *splitter, const char *pattern, bool literal)
+bn_status bn_splitter_add(bn_splitter *splitter, const char *pattern, bool literal,
+                          bn_split_behavior behavior, bool invert)
 {
     char *text = NULL;
     uint32_t behind = 0;
@@ -93,6 +96,8 @@ bn_status bn_splitter_add(bn_splitter *splitter, const char *pattern, bool liter
     struct bn_split_stage *stage = calloc(1, sizeof *stage);
     if (!stage)
         return bn_error_nomem("a pattern", sizeof *stage);
+    stage->behavior = behavior;
+    stage->invert = invert;
     splitter->stages[splitter->count++] = stage;
     if (literal)
         return compile(pattern, true, &stage->code);
@@ -174,9 +179,10 @@ static bn_status search(bn_split *s, size_t *start, size_t *end, bool *found)
     return BN_OK;
 }
 
-bn_status bn_split_next(bn_split *s, size_t *start, size_t *end)
+bn_status bn_split_scan(bn_split *s, size_t *start, size_t *end, bool *match)
 {
     *start = *end = s->at;
+    *match = s->match_end > 0;
     if (s->match_end) { /* found together with the gap in front of it */
         *end = s->at = s->match_end;
         s->match_end = 0;
@@ -199,7 +205,8 @@ bn_status bn_split_next(bn_split *s, size_t *start, size_t *end)
             return BN_OK;
         }
         s->search = to;
-        if (from > s->at) {
+        *match = from == s->at;
+        if (!*match) {
             s->match_end = to;
             to = from;
         }
@@ -210,58 +217,56 @@ bn_status bn_split_next(bn_split *s, size_t *start, size_t *end)
     return BN_OK;
 }
 
-/* Bytes of a well-formed character of more than one byte, else 0. */
-static size_t long_character(const unsigned char *p, size_t left)
+/* A piece with `invert` done, the one that was looked at first. */
+static bn_status take(bn_split *s, size_t *start, size_t *end, bool *match)
 {
-    const unsigned char c = p[0];
-    unsigned char low = 0x80, high = 0xbf;
-    size_t length;
-    if (c >= 0xc2 && c <= 0xdf)
-        length = 2;
-    else if (c >= 0xe0 && c <= 0xef)
-        length = 3;
-    else if (c >= 0xf0 && c <= 0xf4)
-        length = 4;
-    else
-        return 0;
-    if (length > left)
-        return 0;
-    if (c == 0xe0)
-        low = 0xa0;
-    else if (c == 0xed)
-        high = 0x9f;
-    else if (c == 0xf0)
-        low = 0x90;
-    else if (c == 0xf4)
-        high = 0x8f;
-    if (p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    return length;
+    if (s->seen) {
+        s->seen = false;
+        *start = s->seen_start;
+        *end = s->seen_end;
+        *match = s->seen_match;
+        return BN_OK;
+    }
+    BN_TRY(bn_split_scan(s, start, end, match));
+    *match ^= s->stage->invert;
+    return BN_OK;
 }
 
-size_t bn_utf8_valid(const unsigned char *text, size_t length)
+/* Joins the next piece to the one that ends at *end if it is a match as `kind`
+ * says. */
+static bn_status join(bn_split *s, size_t *end, bool kind, bool *joined)
 {
-    size_t at = 0;
-    while (at < length) {
-        uint64_t eight;
-        if (length - at >= 8) {
-            memcpy(&eight, text + at, 8);
-            if ((eight & UINT64_C(0x8080808080808080)) == 0) {
-                at += 8;
-                continue;
-            }
-        }
-        if (text[at] < 0x80) {
-            at++;
-            continue;
-        }
-        const size_t n = long_character(text + at, length - at);
-        if (n == 0)
-            break;
-        at += n;
+    BN_TRY(take(s, &s->seen_start, &s->seen_end, &s->seen_match));
+    *joined = s->seen_start < s->seen_end && s->seen_match == kind;
+    s->seen = !*joined;
+    if (*joined)
+        *end = s->seen_end;
+    return BN_OK;
+}
+
+bn_status bn_split_next(bn_split *s, size_t *start, size_t *end)
+{
+    bool match, joined;
+    BN_TRY(take(s, start, end, &match));
+    switch (s->stage->behavior) {
+    case BN_SPLIT_ISOLATED:
+        break;
+    case BN_SPLIT_REMOVED:
+        while (match && *start < *end)
+            BN_TRY(take(s, start, end, &match));
+        break;
+    case BN_SPLIT_WITH_PREVIOUS:
+        if (!match && *start < *end)
+            BN_TRY(join(s, end, true, &joined));
+        break;
+    case BN_SPLIT_WITH_NEXT:
+        if (match)
+            BN_TRY(join(s, end, false, &joined));
+        break;
+    case BN_SPLIT_CONTIGUOUS:
+        for (joined = *start < *end; joined;)
+            BN_TRY(join(s, end, match, &joined));
+        break;
     }
-    return at;
+    return BN_OK;
 }

@@ -4,9 +4,10 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "data/sentencepiece_model.h"
 #include "data/tokenizer_impl.h"
 
-enum { JSON_LIMIT = 256 << 20 }; /* bytes of a tokenizer.json */
+enum { FILE_LIMIT = 256 << 20 }; /* bytes */
 
 bn_status bn_tokenizer_new(const char *source, bn_tokenizer **out)
 {
@@ -17,34 +18,50 @@ bn_status bn_tokenizer_new(const char *source, bn_tokenizer **out)
         return bn_tokenizer_byte.create(&bn_tokenizer_byte, source, out);
     return bn_error(BN_BAD_CONFIG,
                     "unknown tokenizer \"%.60s\"; there is: \"byte\", or the path of a "
-                    "tokenizer.json",
+                    "tokenizer.json or tokenizer.model",
                     source);
 }
 
-static bool is_json_path(const char *name)
+static bool ends_with(const char *name, const char *suffix)
 {
-    static const char suffix[] = ".json";
-    const size_t length = strlen(name);
-    return length >= strlen(suffix) && strcmp(name + length - strlen(suffix), suffix) == 0;
+    const size_t length = strlen(name), n = strlen(suffix);
+    return length > n && strcmp(name + length - n, suffix) == 0;
+}
+
+bool bn_tokenizer_is_path(const char *name)
+{
+    return ends_with(name, ".json") || ends_with(name, ".model");
+}
+
+static bn_status new_from_json(const char *text, size_t size, bn_tokenizer **out)
+{
+    const size_t start = strspn(text, " \t\r\n");
+    if (text[start] != '{')
+        return bn_error(BN_BAD_DATA, "expected a JSON object");
+    if (strlen(text) != size)
+        return bn_error(BN_BAD_DATA, "a NUL byte at offset %zu", strlen(text));
+    return bn_tokenizer_new(text + start, out);
+}
+
+static bn_status new_from_model(const void *model, size_t size, bn_tokenizer **out)
+{
+    char *json;
+    BN_TRY(bn_sentencepiece_to_json(model, size, &json));
+    bn_status status = bn_tokenizer_new(json, out);
+    free(json);
+    return status;
 }
 
 bn_status bn_tokenizer_open(const char *name_or_path, bn_tokenizer **out)
 {
     char *text;
-    size_t start = 0, size;
+    size_t size;
     *out = NULL;
-    if (!is_json_path(name_or_path))
+    if (!bn_tokenizer_is_path(name_or_path))
         return bn_tokenizer_new(name_or_path, out);
-    BN_TRY(bn_fs_read(name_or_path, JSON_LIMIT, &text, &size));
-    while (start < size && strchr(" \t\r\n", text[start]))
-        start++;
-    bn_status status;
-    if (text[start] != '{')
-        status = bn_error(BN_BAD_DATA, "expected a JSON object");
-    else if (strlen(text) != size)
-        status = bn_error(BN_BAD_DATA, "a NUL byte at offset %zu", strlen(text));
-    else
-        status = bn_tokenizer_new(text + start, out);
+    BN_TRY(bn_fs_read(name_or_path, FILE_LIMIT, &text, &size));
+    bn_status status = ends_with(name_or_path, ".model") ? new_from_model(text, size, out)
+                                                         : new_from_json(text, size, out);
     free(text);
     return bn_error_in(status, name_or_path);
 }

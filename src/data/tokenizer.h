@@ -31,8 +31,11 @@ typedef struct bn_tokenizer bn_tokenizer;
  * name, BN_BAD_DATA for a text that is no tokenizer understood here. */
 bn_status bn_tokenizer_new(const char *source, bn_tokenizer **out) BN_MUST_CHECK;
 
-/* What a config says: "byte", or the path of a file that ends in ".json". */
+/* What a config says: "byte", or the path of a Hugging Face tokenizer.json or of
+ * a SentencePiece tokenizer.model, told apart by ".json" and ".model". */
 bn_status bn_tokenizer_open(const char *name_or_path, bn_tokenizer **out) BN_MUST_CHECK;
+/* Whether bn_tokenizer_open() takes it for a path. */
+bool bn_tokenizer_is_path(const char *name_or_path);
 void bn_tokenizer_free(bn_tokenizer *tokenizer);
 
 /* The kind: "byte" or "bpe". */

@@ -1,30 +1,20 @@
 /* Reading a tokenizer.json: what is understood, and a refusal of the rest. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
-#include "base/sha256.h"
-#include "data/bpe_tokenizer.h"
+#include "data/tokenizer_json_impl.h"
 
 enum {
     ID_LIMIT = 1 << 24,    /* as model.vocab_size */
     HOLES_LIMIT = 1 << 16, /* ids that may be left out */
     TOKEN_LIMIT = 1 << 16, /* bytes of one token */
-    STEPS = 16,            /* parts of a Sequence */
 };
 
 const char bn_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"
                                "\\s+(?!\\S)|\\s+";
 
-typedef struct reader {
-    bn_bpe_tokenizer *t;
-    const cJSON *root, *model, *vocab, *added;
-    bool byte_level;       /* the pre-tokenizer says so */
-    bool prepend, replace; /* normalizers of the SentencePiece family */
-    bool metaspace, metaspace_split;
-    bn_prefix_space metaspace_prefix;
-    bn_sha256 sha; /* of all that decides the mapping */
-} reader;
+typedef bn_json_reader reader;
 
 /* ---- the byte-level alphabet ---- */
 
@@ -77,21 +67,20 @@ static bool token_bytes(const char *token, unsigned char *out, size_t *length)
 
 /* ---- small readers ---- */
 
-static const cJSON *member(const cJSON *object, const char *key)
+const cJSON *bn_json_member(const cJSON *object, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
     return cJSON_IsNull(item) ? NULL : item;
 }
 
-static bool is_true(const cJSON *object, const char *key)
+bool bn_json_is_true(const cJSON *object, const char *key)
 {
-    return cJSON_IsTrue(member(object, key));
+    return cJSON_IsTrue(bn_json_member(object, key));
 }
 
-/* "" if it is missing or no string. */
-static const char *text_of(const cJSON *object, const char *key)
+const char *bn_json_text_of(const cJSON *object, const char *key)
 {
-    const cJSON *item = member(object, key);
+    const cJSON *item = bn_json_member(object, key);
     return cJSON_IsString(item) ? item->valuestring : "";
 }
 
@@ -117,7 +106,7 @@ static bn_status check_token(const char *what, const char *token)
     return BN_OK;
 }
 
-static void hash_int(reader *r, int64_t value)
+void bn_json_hash_int(bn_json_reader *r, int64_t value)
 {
     unsigned char bytes[8];
     for (int i = 0; i < 8; i++)
@@ -125,153 +114,15 @@ static void hash_int(reader *r, int64_t value)
     bn_sha256_add(&r->sha, bytes, sizeof bytes);
 }
 
-static void hash_text(reader *r, const char *text)
+void bn_json_hash_text(bn_json_reader *r, const char *text)
 {
-    hash_int(r, (int64_t)strlen(text));
+    bn_json_hash_int(r, (int64_t)strlen(text));
     bn_sha256_add(&r->sha, text, strlen(text));
 }
 
-/* The steps of an object that may be a Sequence of them under `key`. */
-static bn_status steps_of(const cJSON *object, const char *what, const char *key,
-                          const cJSON *steps[STEPS], int *count)
-{
-    *count = 0;
-    if (!object)
-        return BN_OK;
-    if (strcmp(text_of(object, "type"), "Sequence") != 0) {
-        steps[(*count)++] = object;
-        return BN_OK;
-    }
-    const cJSON *step;
-    cJSON_ArrayForEach(step, member(object, key))
-    {
-        if (*count == STEPS)
-            return bn_error(BN_BAD_DATA, "%s: more than %d steps", what, STEPS);
-        steps[(*count)++] = step;
-    }
-    return BN_OK;
-}
-
-static bn_status not_supported(const char *what, const char *type, const char *known)
+bn_status bn_json_not_supported(const char *what, const char *type, const char *known)
 {
     return bn_error(BN_BAD_DATA, "%s \"%.60s\" is not supported; there is: %s", what, type, known);
-}
-
-/* ---- normalizer and pre-tokenizer ---- */
-
-static bn_status read_normalizer(reader *r)
-{
-    const cJSON *steps[STEPS];
-    int count;
-    BN_TRY(steps_of(member(r->root, "normalizer"), "normalizer", "normalizers", steps, &count));
-    for (int i = 0; i < count; i++) {
-        const char *type = text_of(steps[i], "type");
-        const cJSON *pattern = member(steps[i], "pattern");
-        if (strcmp(type, "Prepend") == 0 && !r->replace && !r->prepend &&
-            strcmp(text_of(steps[i], "prepend"), BN_SPACE_MARK) == 0)
-            r->prepend = true;
-        else if (strcmp(type, "Replace") == 0 && strcmp(text_of(pattern, "String"), " ") == 0 &&
-                 strcmp(text_of(steps[i], "content"), BN_SPACE_MARK) == 0)
-            r->replace = true;
-        else
-            return not_supported("normalizer", type,
-                                 "Prepend of U+2581, Replace of a space by U+2581, in this order");
-    }
-    return BN_OK;
-}
-
-static bn_status read_split(reader *r, const cJSON *step)
-{
-    const char *behavior = text_of(step, "behavior");
-    const cJSON *pattern = member(step, "pattern");
-    const bool invert = is_true(step, "invert"), literal = member(pattern, "String") != NULL;
-    const char *text = text_of(pattern, literal ? "String" : "Regex");
-    /* "Removed" of what does not match: nothing, where a pattern matches all. */
-    if (strcmp(behavior, "Isolated") != 0 && !(strcmp(behavior, "Removed") == 0 && invert))
-        return not_supported("pre_tokenizer Split, behavior", behavior,
-                             "Isolated; Removed with invert");
-    hash_text(r, text);
-    return bn_splitter_add(&r->t->splitter, text, literal);
-}
-
-static bn_status read_byte_level(reader *r, const cJSON *step)
-{
-    r->byte_level = true;
-    if (is_true(step, "add_prefix_space"))
-        return not_supported("pre_tokenizer ByteLevel, add_prefix_space", "true", "false");
-    if (cJSON_IsFalse(member(step, "use_regex")))
-        return BN_OK;
-    hash_text(r, bn_gpt2_pattern);
-    return bn_splitter_add(&r->t->splitter, bn_gpt2_pattern, false);
-}
-
-static bn_status read_metaspace(reader *r, const cJSON *step)
-{
-    const char *scheme = text_of(step, "prepend_scheme");
-    if (strcmp(text_of(step, "replacement"), BN_SPACE_MARK) != 0)
-        return not_supported("pre_tokenizer Metaspace, replacement", text_of(step, "replacement"),
-                             "U+2581");
-    if (strcmp(scheme, "") == 0)
-        scheme = cJSON_IsFalse(member(step, "add_prefix_space")) ? "never" : "always";
-    if (strcmp(scheme, "always") == 0)
-        r->metaspace_prefix = BN_PREFIX_UNLESS_SPACE;
-    else if (strcmp(scheme, "first") == 0)
-        r->metaspace_prefix = BN_PREFIX_FIRST_UNLESS_SPACE;
-    else if (strcmp(scheme, "never") != 0)
-        return not_supported("pre_tokenizer Metaspace, prepend_scheme", scheme,
-                             "always, first, never");
-    r->metaspace = true;
-    r->metaspace_split = !cJSON_IsFalse(member(step, "split"));
-    return BN_OK;
-}
-
-static bn_status read_pre_tokenizer(reader *r)
-{
-    const cJSON *steps[STEPS];
-    int count;
-    BN_TRY(steps_of(member(r->root, "pre_tokenizer"), "pre_tokenizer", "pretokenizers", steps,
-                    &count));
-    for (int i = 0; i < count; i++) {
-        const char *type = text_of(steps[i], "type");
-        if (r->byte_level || (r->metaspace && count > 1))
-            return bn_error(BN_BAD_DATA, "pre_tokenizer: \"%.60s\" behind or beside another kind",
-                            type);
-        if (strcmp(type, "Split") == 0) {
-            BN_TRY(read_split(r, steps[i]));
-        } else if (strcmp(type, "Digits") == 0) {
-            const char *pattern = is_true(steps[i], "individual_digits") ? "\\p{N}" : "\\p{N}+";
-            hash_text(r, pattern);
-            BN_TRY(bn_splitter_add(&r->t->splitter, pattern, false));
-        } else if (strcmp(type, "ByteLevel") == 0) {
-            BN_TRY(read_byte_level(r, steps[i]));
-        } else if (strcmp(type, "Metaspace") == 0 && i == 0) {
-            BN_TRY(read_metaspace(r, steps[i]));
-        } else {
-            return not_supported("pre_tokenizer", type, "Split, Digits, ByteLevel, Metaspace");
-        }
-    }
-    return BN_OK;
-}
-
-static bn_status decide_family(reader *r)
-{
-    bn_bpe_tokenizer *t = r->t;
-    if (r->byte_level) {
-        if (r->prepend || r->replace)
-            return not_supported("normalizer", "Prepend or Replace",
-                                 "none, where the pre-tokenizer is ByteLevel");
-        return BN_OK;
-    }
-    if (t->splitter.count > 0)
-        return bn_error(BN_BAD_DATA, "pre_tokenizer: a Split without ByteLevel is not supported");
-    if (r->metaspace == r->replace || (r->prepend && !r->replace))
-        return bn_error(BN_BAD_DATA, "expected pre_tokenizer ByteLevel or Metaspace, or normalizer "
-                                     "Replace of a space by U+2581");
-    t->sentencepiece = true;
-    t->prefix = r->metaspace ? r->metaspace_prefix
-                : r->prepend ? BN_PREFIX_ALWAYS
-                             : BN_PREFIX_NEVER;
-    return BN_OK;
 }
 
 /* ---- model ---- */
@@ -279,42 +130,65 @@ static bn_status decide_family(reader *r)
 static bn_status check_model(reader *r)
 {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    const char *type = text_of(r->model, "type");
-    const cJSON *dropout = member(r->model, "dropout");
+    const char *type = bn_json_text_of(r->model, "type");
+    const cJSON *dropout = bn_json_member(r->model, "dropout");
     if (!cJSON_IsObject(r->model))
         return bn_error(BN_BAD_DATA, "model is missing");
-    if (*type && strcmp(type, "BPE") != 0)
-        return not_supported("model", type, "BPE");
+    r->unigram = strcmp(type, "Unigram") == 0;
+    if (*type && !r->unigram && strcmp(type, "BPE") != 0)
+        return bn_json_not_supported("model", type, "BPE, Unigram");
     if (dropout && !(cJSON_IsNumber(dropout) && !(dropout->valuedouble > 0)))
         return bn_error(BN_BAD_DATA, "model.dropout is not supported");
     for (int i = 0; i < 2; i++)
-        if (*text_of(r->model, affixes[i]))
+        if (*bn_json_text_of(r->model, affixes[i]))
             return bn_error(BN_BAD_DATA, "model.%s is not supported", affixes[i]);
-    if (!cJSON_IsObject(r->vocab) || !r->vocab->child)
-        return bn_error(BN_BAD_DATA, "model.vocab: expected an object with at least one token");
-    if (!cJSON_IsArray(member(r->model, "merges")))
+    if (r->unigram ? !cJSON_IsArray(r->vocab) : !cJSON_IsObject(r->vocab))
+        return bn_error(BN_BAD_DATA, "model.vocab: expected %s",
+                        r->unigram ? "an array of tokens with their scores"
+                                   : "an object of tokens with their ids");
+    if (!r->vocab->child)
+        return bn_error(BN_BAD_DATA, "model.vocab: expected at least one token");
+    if (!r->unigram && !cJSON_IsArray(bn_json_member(r->model, "merges")))
         return bn_error(BN_BAD_DATA, "model.merges: expected an array");
-    r->t->ignore_merges = is_true(r->model, "ignore_merges");
+    r->t->ignore_merges = bn_json_is_true(r->model, "ignore_merges");
+    r->sentencepiece = bn_json_is_true(r->model, "sentencepiece");
     return BN_OK;
+}
+
+/* An entry of the vocabulary: "token": id, or the index-th ["token", score]. */
+static bn_status entry_of(const reader *r, const cJSON *item, int32_t index, const char **token,
+                          int32_t *id)
+{
+    *token = item->string ? item->string : "";
+    if (!r->unigram)
+        return id_of(item, "model.vocab", id);
+    if (!cJSON_IsArray(item) || !cJSON_IsString(item->child) ||
+        !cJSON_IsNumber(item->child->next) || item->child->next->next)
+        return bn_error(BN_BAD_DATA, "model.vocab[%d]: expected a token and its score", index);
+    *token = item->child->valuestring;
+    *id = index;
+    return index < ID_LIMIT ? BN_OK
+                            : bn_error(BN_BAD_DATA, "model.vocab: more than %d tokens", ID_LIMIT);
 }
 
 static bn_status init_vocab(reader *r)
 {
     const cJSON *item;
+    const char *token;
     int64_t count = 0;
     int32_t id, most = -1;
     bn_bpe_tokenizer *t = r->t;
     cJSON_ArrayForEach(item, r->vocab)
     {
-        BN_TRY(check_token("model.vocab", item->string));
-        BN_TRY(id_of(item, "model.vocab", &id));
+        BN_TRY(entry_of(r, item, (int32_t)count, &token, &id));
+        BN_TRY(check_token("model.vocab", token));
         most = id > most ? id : most;
         count++;
     }
     cJSON_ArrayForEach(item, r->added)
     {
-        BN_TRY(check_token("added_tokens", text_of(item, "content")));
-        BN_TRY(id_of(member(item, "id"), "added_tokens", &id));
+        BN_TRY(check_token("added_tokens", bn_json_text_of(item, "content")));
+        BN_TRY(id_of(bn_json_member(item, "id"), "added_tokens", &id));
         most = id > most ? id : most;
         count++;
     }
@@ -322,8 +196,9 @@ static bn_status init_vocab(reader *r)
         return bn_error(BN_BAD_DATA, "id %d in a vocabulary of %lld tokens", most,
                         (long long)count);
     t->base.vocab_size = (int64_t)most + 1;
-    t->is_added = calloc((size_t)most + 1, sizeof *t->is_added);
-    if (!t->is_added)
+    t->starts_text = calloc((size_t)most + 1, sizeof *t->starts_text);
+    t->unigram.scores = r->unigram ? calloc((size_t)most + 1, sizeof(double)) : NULL;
+    if (!t->starts_text || (r->unigram && !t->unigram.scores))
         return bn_error_nomem("a vocabulary", (size_t)most + 1);
     BN_TRY(bn_vocab_init(&t->keys, t->base.vocab_size));
     return bn_vocab_init(&t->pieces, t->base.vocab_size);
@@ -355,10 +230,25 @@ static bn_status put_byte_level(bn_bpe_tokenizer *t, int32_t id, const char *tok
     return bn_vocab_put(&t->keys, id, bytes, length, true);
 }
 
-static bn_status put_sentencepiece(bn_bpe_tokenizer *t, int32_t id, const char *token,
-                                   unsigned char *bytes)
+/* SentencePiece finds neither its bytes nor its special tokens in a text. */
+static bool is_searchable(const reader *r, int32_t id, int byte)
 {
-    const int byte = byte_token(token);
+    const cJSON *item;
+    if (!r->sentencepiece)
+        return true;
+    cJSON_ArrayForEach(item, r->added)
+    {
+        const cJSON *number = bn_json_member(item, "id");
+        if (cJSON_IsNumber(number) && number->valuedouble == (double)id)
+            return !bn_json_is_true(item, "special");
+    }
+    return byte < 0;
+}
+
+static bn_status put_marked(reader *r, int32_t id, const char *token, unsigned char *bytes)
+{
+    bn_bpe_tokenizer *t = r->t;
+    const int byte = bn_json_is_true(r->model, "byte_fallback") ? byte_token(token) : -1;
     size_t length = 0;
     if (byte >= 0) {
         t->byte_ids[byte] = id;
@@ -373,7 +263,63 @@ static bn_status put_sentencepiece(bn_bpe_tokenizer *t, int32_t id, const char *
         }
     }
     BN_TRY(bn_vocab_put(&t->pieces, id, bytes, length, false));
+    if (!is_searchable(r, id, byte))
+        return BN_OK;
+    t->unigram.longest = strlen(token) > t->unigram.longest ? strlen(token) : t->unigram.longest;
     return bn_vocab_put(&t->keys, id, token, strlen(token), true);
+}
+
+/* What stands for text without tokens: bytes, or the unknown token. */
+static bn_status read_fallback(reader *r)
+{
+    bn_bpe_tokenizer *t = r->t;
+    const char *unknown = bn_json_text_of(r->model, "unk_token");
+    const bool bytes = r->byte_level || bn_json_is_true(r->model, "byte_fallback");
+    t->unknown = -1;
+    t->fuse_unknown = r->unigram || bn_json_is_true(r->model, "fuse_unk"); /* a Unigram always does */
+    for (int b = 0; b < 256 && bytes; b++)
+        if (t->byte_ids[b] < 0)
+            return bn_error(BN_BAD_DATA,
+                            "model.vocab: no token for byte 0x%02X; without all 256 not every "
+                            "text can be encoded",
+                            (unsigned)b);
+    if (bytes)
+        return BN_OK;
+    if (r->unigram) {
+        BN_TRY(id_of(bn_json_member(r->model, "unk_id"), "model.unk_id", &t->unknown));
+        if (t->unknown >= cJSON_GetArraySize(r->vocab))
+            return bn_error(BN_BAD_DATA, "model.unk_id: %d, model.vocab has ids 0..%d", t->unknown,
+                            cJSON_GetArraySize(r->vocab) - 1);
+        return BN_OK;
+    }
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(r->vocab, unknown);
+    if (!*unknown || !item)
+        return bn_error(BN_BAD_DATA,
+                        "model: neither byte_fallback nor an unk_token of the vocabulary; not "
+                        "every text can be encoded");
+    return id_of(item, "model.vocab", &t->unknown);
+}
+
+static bn_status read_scores(reader *r)
+{
+    bn_unigram *unigram = &r->t->unigram;
+    const cJSON *item, *least = bn_json_member(r->model, "min_score");
+    double lowest = HUGE_VAL;
+    int32_t id = 0;
+    cJSON_ArrayForEach(item, r->vocab)
+    {
+        const double score = item->child->next->valuedouble;
+        if (!isfinite(score))
+            return bn_error(BN_BAD_DATA, "model.vocab[%d]: the score is not finite", id);
+        unigram->scores[id++] = score;
+        lowest = score < lowest ? score : lowest;
+    }
+    unigram->single = r->sentencepiece;
+    unigram->unknown = (cJSON_IsNumber(least) ? least->valuedouble : lowest) - 10;
+    if (unigram->single)
+        unigram->unknown = (double)(float)unigram->unknown;
+    bn_json_hash_int(r, r->sentencepiece);
+    return BN_OK;
 }
 
 static bn_status read_vocab(reader *r)
@@ -381,29 +327,26 @@ static bn_status read_vocab(reader *r)
     bn_bpe_tokenizer *t = r->t;
     unsigned char bytes[TOKEN_LIMIT];
     const cJSON *item;
-    int32_t id;
+    const char *token;
+    int32_t id, index = 0;
     for (int b = 0; b < 256; b++)
         t->byte_ids[b] = -1;
     cJSON_ArrayForEach(item, r->vocab)
     {
-        BN_TRY(id_of(item, "model.vocab", &id));
-        bn_status status = t->sentencepiece ? put_sentencepiece(t, id, item->string, bytes)
-                                            : put_byte_level(t, id, item->string, bytes);
+        BN_TRY(entry_of(r, item, index++, &token, &id));
+        bn_status status = t->model == BN_MODEL_BYTES ? put_byte_level(t, id, token, bytes)
+                                                      : put_marked(r, id, token, bytes);
         BN_TRY(bn_error_in(status, "model.vocab"));
-        hash_int(r, id);
-        hash_text(r, item->string);
+        bn_json_hash_int(r, id);
+        bn_json_hash_text(r, token);
+        if (r->unigram)
+            bn_sha256_add(&r->sha, &item->child->next->valuedouble, sizeof(double));
     }
-    for (int b = 0; b < 256; b++)
-        if (t->byte_ids[b] < 0)
-            return bn_error(BN_BAD_DATA,
-                            "model.vocab: no token for byte 0x%02X; without all 256 not every "
-                            "text can be encoded",
-                            (unsigned)b);
-    if (t->sentencepiece && !is_true(r->model, "byte_fallback"))
-        return not_supported("model.byte_fallback", "false", "true, beside U+2581 for spaces");
-    if (t->sentencepiece && bn_vocab_find(&t->keys, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) < 0)
+    BN_TRY(read_fallback(r));
+    if (t->model == BN_MODEL_CHARACTERS &&
+        bn_vocab_find(&t->keys, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) < 0)
         return bn_error(BN_BAD_DATA, "model.vocab: no token for U+2581, the space");
-    return BN_OK;
+    return r->unigram ? read_scores(r) : BN_OK;
 }
 
 /* One side of a merge. */
@@ -415,7 +358,7 @@ static bn_status side_of(const bn_bpe_tokenizer *t, int64_t rank, const char *to
     if (length > 0 && length <= TOKEN_LIMIT) {
         memcpy(copy, token, length);
         copy[length] = '\0';
-        if (t->sentencepiece)
+        if (t->model != BN_MODEL_BYTES)
             memcpy(bytes, copy, *size = length);
         else if (!token_bytes(copy, bytes, size))
             *size = 0;
@@ -451,9 +394,10 @@ static bn_status sides_of(const cJSON *item, int64_t rank, const char *sides[2],
 static bn_status read_merges(reader *r)
 {
     bn_bpe_tokenizer *t = r->t;
-    const cJSON *merges = member(r->model, "merges"), *item;
+    const cJSON *merges = bn_json_member(r->model, "merges"), *item;
     unsigned char bytes[2 * TOKEN_LIMIT];
-    int64_t rank = 0;
+    int64_t rank = 0, place = 0;
+    int32_t last = -1;
     BN_TRY(bn_merges_init(&t->merges, cJSON_GetArraySize(merges)));
     cJSON_ArrayForEach(item, merges)
     {
@@ -469,98 +413,139 @@ static bn_status read_merges(reader *r)
                             "model.merges[%lld]: \"%.60s\" + \"%.60s\": the result is not in the "
                             "vocabulary",
                             (long long)rank, sides[0], sides[1]);
-        bn_merges_put(&t->merges, ids[0], ids[1], rank++, id);
-        hash_int(r, (int64_t)ids[0] << 32 | ids[1]);
+        /* SentencePiece ranks results: all ways to the same one count alike. */
+        if (!r->sentencepiece || id != last)
+            place = rank;
+        last = id;
+        bn_merges_put(&t->merges, ids[0], ids[1], place, id);
+        rank++;
+        bn_json_hash_int(r, (int64_t)ids[0] << 32 | ids[1]);
     }
     return BN_OK;
 }
 
-/* SentencePiece words may be cut in front of a space when no token goes on
- * with a space behind something else. */
+/* Words may be cut in front of a space when no token goes on with a space
+ * behind something else. */
 static bn_word_rule word_rule(const reader *r)
 {
-    const cJSON *item;
-    if (r->metaspace && r->metaspace_split)
+    const bn_bpe_tokenizer *t = r->t;
+    if (t->model == BN_MODEL_BYTES)
+        return BN_WORDS_WHOLE;
+    if (r->spaces_split)
         return BN_WORDS_EACH_SPACE;
-    cJSON_ArrayForEach(item, r->vocab)
-    {
-        const char *p = item->string;
-        while (strncmp(p, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) == 0)
+    for (int64_t id = 0; id < t->keys.size; id++) {
+        size_t length;
+        const unsigned char *p = bn_vocab_piece(&t->keys, id, &length), *end = p + length;
+        while (p && end - p >= BN_SPACE_MARK_BYTES && memcmp(p, BN_SPACE_MARK, 3) == 0)
             p += BN_SPACE_MARK_BYTES;
-        if (strstr(p, BN_SPACE_MARK))
+        if (p && memmem(p, (size_t)(end - p), BN_SPACE_MARK, BN_SPACE_MARK_BYTES))
             return BN_WORDS_WHOLE;
     }
-    return BN_WORDS_BY_SPACE;
+    if (t->splitter.count > 0)
+        return BN_WORDS_WHOLE;
+    return r->unigram ? BN_WORDS_BLOCKS : BN_WORDS_BY_SPACE;
 }
 
 /* ---- added tokens ---- */
 
-static int by_first_byte_then_longest(const void *a, const void *b)
+/* Into which of the two sets a token goes; NULL: it is not looked for. */
+static bn_status set_of(reader *r, const cJSON *item, bn_added_tokens **set)
 {
-    const bn_added_token *x = a, *y = b;
-    if (x->bytes[0] != y->bytes[0])
-        return x->bytes[0] < y->bytes[0] ? -1 : 1;
-    if (x->length != y->length)
-        return x->length > y->length ? -1 : 1;
-    return memcmp(x->bytes, y->bytes, x->length);
+    const bool normalized = bn_json_is_true(item, "normalized");
+    *set = &r->t->added;
+    if (r->sentencepiece && bn_json_is_true(item, "special"))
+        *set = NULL;
+    else if (normalized && bn_json_member(r->root, "normalizer"))
+        *set = &r->t->later;
+    if (*set == &r->t->later && r->re_prefixes)
+        return bn_error(BN_BAD_DATA,
+                        "added_tokens: \"%.60s\": normalized is not supported beside a normalizer "
+                        "and a pre_tokenizer that adds a space",
+                        bn_json_text_of(item, "content"));
+    return BN_OK;
+}
+
+/* A token as the normalizer leaves it. */
+static bn_status put_later(reader *r, bn_added_token *token)
+{
+    bn_normalizer_work work = {0};
+    bn_split_work *split = NULL;
+    const bn_view *view;
+    bn_status status = BN_OK;
+    if (r->sentencepiece) /* it comes out of the normalizer as it is */
+        return bn_added_tokens_add(&r->t->later, token);
+    const bn_window window = {
+        .text = token->bytes, .length = token->length, .fresh = true, .first = true, .last = true};
+    BN_TRY_OUT(bn_split_work_new(&split));
+    BN_TRY_OUT(bn_normalizer_run(&r->t->normalizer, &window, &work, split, &view));
+    if (view->length == 0 || view->length > TOKEN_LIMIT) {
+        status = bn_error(BN_BAD_DATA, "added_tokens: id %d: %zu bytes once normalized", token->id,
+                          view->length);
+        goto out;
+    }
+    token->bytes = view->bytes;
+    token->length = view->length;
+    BN_TRY_OUT(bn_added_tokens_add(&r->t->later, token));
+out:
+    bn_normalizer_work_clear(&work);
+    bn_split_work_free(split);
+    return status;
+}
+
+/* Whether a token is the piece of its id, which has spaces for U+2581. */
+static bool names_piece(const char *token, const unsigned char *piece, size_t length)
+{
+    size_t i = 0;
+    while (*token && i < length) {
+        const bool mark = strncmp(token, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) == 0;
+        if ((unsigned char)*token != piece[i] && !(mark && piece[i] == ' '))
+            return false;
+        token += mark && piece[i] == ' ' ? BN_SPACE_MARK_BYTES : 1;
+        i++;
+    }
+    return !*token && i == length;
 }
 
 static bn_status read_added_token(reader *r, const cJSON *item)
 {
-    static const char *const refused[] = {"single_word", "lstrip", "rstrip"};
     bn_bpe_tokenizer *t = r->t;
-    const char *content = text_of(item, "content");
+    char *content = bn_json_member(item, "content")->valuestring;
     const size_t length = strlen(content);
+    bn_added_tokens *set;
+    bn_added_token token = {.bytes = (unsigned char *)content,
+                            .length = length,
+                            .lstrip = bn_json_is_true(item, "lstrip"),
+                            .rstrip = bn_json_is_true(item, "rstrip"),
+                            .single_word = bn_json_is_true(item, "single_word")};
     size_t known;
-    int32_t id;
-    for (int i = 0; i < 3; i++)
-        if (is_true(item, refused[i]))
-            return bn_error(BN_BAD_DATA, "added_tokens: \"%.60s\": %s is not supported", content,
-                            refused[i]);
-    if (is_true(item, "normalized") && (r->prepend || r->replace))
-        return bn_error(BN_BAD_DATA,
-                        "added_tokens: \"%.60s\": normalized is not supported beside a normalizer",
-                        content);
-    BN_TRY(id_of(member(item, "id"), "added_tokens", &id));
-    const unsigned char *piece = bn_vocab_piece(&t->pieces, id, &known);
+    BN_TRY(set_of(r, item, &set));
+    BN_TRY(id_of(bn_json_member(item, "id"), "added_tokens", &token.id));
+    const unsigned char *piece = bn_vocab_piece(&t->pieces, token.id, &known);
     if (!piece)
-        BN_TRY(bn_error_in(bn_vocab_put(&t->pieces, id, content, length, false), "added_tokens"));
-    else if (known != length || memcmp(piece, content, length) != 0)
+        BN_TRY(bn_error_in(bn_vocab_put(&t->pieces, token.id, content, length, false),
+                           "added_tokens"));
+    else if (!names_piece(content, piece, known))
         return bn_error(BN_BAD_DATA,
                         "added_tokens: id %d is \"%.60s\", but another token in "
                         "model.vocab or another added token",
-                        id, content);
-    unsigned char *copy = malloc(length);
-    if (!copy)
-        return bn_error_nomem("an added token", length);
-    memcpy(copy, content, length);
-    t->added[t->added_count++] = (bn_added_token){copy, length, id};
-    t->added_longest = length > t->added_longest ? length : t->added_longest;
-    t->is_added[id] = true;
-    hash_int(r, id);
-    hash_text(r, content);
-    return BN_OK;
+                        token.id, content);
+    bn_json_hash_int(r, token.id);
+    bn_json_hash_text(r, content);
+    bn_json_hash_int(r, (set == &t->later) * 8 + token.lstrip * 4 + token.rstrip * 2 +
+                            token.single_word);
+    if (set == &t->added) {
+        t->starts_text[token.id] = true;
+        return bn_added_tokens_add(set, &token);
+    }
+    return set ? put_later(r, &token) : BN_OK;
 }
 
 static bn_status read_added(reader *r)
 {
-    bn_bpe_tokenizer *t = r->t;
-    const int count = cJSON_GetArraySize(r->added);
     const cJSON *item;
-    if (count == 0)
-        return BN_OK;
-    t->added = calloc((size_t)count, sizeof *t->added);
-    if (!t->added)
-        return bn_error_nomem("added tokens", (size_t)count * sizeof *t->added);
     cJSON_ArrayForEach(item, r->added) BN_TRY(read_added_token(r, item));
-    qsort(t->added, (size_t)count, sizeof *t->added, by_first_byte_then_longest);
-    int next = 0;
-    for (int b = 0; b < 256; b++) {
-        t->added_from[b] = next;
-        while (next < count && t->added[next].bytes[0] == b)
-            next++;
-    }
-    t->added_from[256] = next;
+    bn_added_tokens_sort(&r->t->added);
+    bn_added_tokens_sort(&r->t->later);
     return BN_OK;
 }
 
@@ -569,23 +554,25 @@ static bn_status read_all(reader *r)
     bn_bpe_tokenizer *t = r->t;
     if (!cJSON_IsObject(r->root))
         return bn_error(BN_BAD_DATA, "expected a JSON object");
-    r->model = member(r->root, "model");
-    r->vocab = member(r->model, "vocab");
-    r->added = member(r->root, "added_tokens");
+    r->model = bn_json_member(r->root, "model");
+    r->vocab = bn_json_member(r->model, "vocab");
+    r->added = bn_json_member(r->root, "added_tokens");
     if (r->added && !cJSON_IsArray(r->added))
         return bn_error(BN_BAD_DATA, "added_tokens: expected an array");
     BN_TRY(check_model(r));
-    BN_TRY(read_normalizer(r));
-    BN_TRY(read_pre_tokenizer(r));
-    BN_TRY(decide_family(r));
+    BN_TRY(bn_json_read_steps(r));
+    if (r->byte_level && r->unigram)
+        return bn_json_not_supported("model", "Unigram",
+                                     "BPE, where the pre-tokenizer is ByteLevel");
+    t->model = r->byte_level ? BN_MODEL_BYTES : r->unigram ? BN_MODEL_UNIGRAM : BN_MODEL_CHARACTERS;
     BN_TRY(init_vocab(r));
     BN_TRY(read_vocab(r));
-    BN_TRY(read_merges(r));
+    if (!r->unigram)
+        BN_TRY(read_merges(r));
     BN_TRY(read_added(r));
-    if (t->sentencepiece)
-        t->words = word_rule(r);
-    hash_int(r, t->sentencepiece * 2 + t->ignore_merges);
-    hash_int(r, t->prefix * 4 + t->words);
+    t->words = word_rule(r);
+    bn_json_hash_int(r, t->model * 4 + t->fuse_unknown * 2 + t->ignore_merges);
+    bn_json_hash_int(r, t->unknown);
     return BN_OK;
 }
 

@@ -23,10 +23,14 @@ static bool contains(const void *text, size_t bytes, const char *what)
     return memmem(text, bytes, what, strlen(what)) != NULL;
 }
 
-/* Where SentencePiece itself loses something: U+2581 becomes a space, and with
- * "unless it begins with a space" a leading space goes. */
+/* Where a tokenizer itself loses something: most normalizers do; U+2581 becomes
+ * a space, and with "unless it begins with a space" a leading space goes. */
 static bool keeps(const char *name, const unsigned char *text, size_t bytes)
 {
+    if (strstr(name, "lossy"))
+        return false;
+    if (strstr(name, "prefix"))
+        return bytes > 0 && text[0] != ' ' && !contains(text, bytes, "<|");
     if (strstr(name, "metaspace"))
         return bytes > 0 && text[0] != ' ' && !contains(text, bytes, "\xe2\x96\x81");
     return !strstr(name, "llama2") || !contains(text, bytes, "\xe2\x96\x81");

@@ -26,7 +26,7 @@ DOORS = [
     (re.compile(r"CL/.*"), re.compile(r"src/opencl/"), "src/opencl"),
     (re.compile(r"\w*intrin\.h|arm_(neon|sve)\.h"),
      re.compile(r"src/cpu/(sse|avx|neon|sve)\w*/"), "src/cpu/<isa>"),
-    (re.compile(r"pcre2(posix)?\.h"), re.compile(r"src/data/"), "src/data"),
+    (re.compile(r"pcre2(posix)?\.h|utf8proc\.h"), re.compile(r"src/data/"), "src/data"),
     (re.compile(r"(cblas|openblas_config)\.h"), re.compile(r"src/cpu/blas/"), "src/cpu/blas"),
 ]
 

@@ -154,21 +154,41 @@ static const struct {
     {{.added = "[{\"id\":300}]"}, "0 bytes, expected 1"},
     {{.added = "[{\"content\":\"<x>\"}]"}, "expected an id from 0"},
     {{.added = "[{\"id\":97,\"content\":\"<x>\"}]"}, "id 97 is \"<x>\", but another token"},
-    {{.added = "[{\"id\":300,\"content\":\"<x>\",\"lstrip\":true}]"}, "lstrip is not supported"},
-    {{.added = "[{\"id\":300,\"content\":\"<x>\",\"single_word\":true}]"}, "single_word is not"},
-    {{.normalizer = "{\"type\":\"NFC\"}"}, "normalizer \"NFC\" is not supported"},
+    {{.added = "[{\"id\":300,\"content\":\"<x>\",\"normalized\":true}]",
+      .normalizer = "{\"type\":\"NFC\"}",
+      .pre = "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}"},
+     "normalized is not supported beside a normalizer and a pre_tokenizer"},
+    {{.added = "[{\"id\":300,\"content\":\"  \",\"normalized\":true}]",
+      .normalizer = "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}"},
+     "id 300: 0 bytes once normalized"},
+    {{.normalizer = "{\"type\":\"BertNormalizer\"}"},
+     "normalizer \"BertNormalizer\" is not supported"},
+    {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}"},
+     "normalizer \"Precompiled\" is not supported"},
+    {{.normalizer = "{\"type\":\"Sequence\"}"}, "normalizer Sequence: normalizers: expected an"},
+    {{.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(?<=a)b\"},\"content\":\"\"}"},
+     "looks behind"},
+    {{.normalizer = "{\"type\":\"SentencePiece\",\"precompiled_charsmap\":\"AAA\"}"}, "no base64"},
+    {{.normalizer = "{\"type\":\"SentencePiece\",\"precompiled_charsmap\":\"/////w==\"}"},
+     "are no trie"},
     {{.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":"
                     "\"\xe2\x96\x81\"}"},
-     "none, where the pre-tokenizer is ByteLevel"},
+     "others, where the pre-tokenizer is ByteLevel"},
     {{.pre = "null"}, "expected pre_tokenizer ByteLevel or Metaspace"},
     {{.pre = "{\"type\":\"BertPreTokenizer\"}"}, "\"BertPreTokenizer\" is not supported"},
-    {{.pre = "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}"}, "add_prefix_space"},
+    {{.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":"
+             "\"ByteLevel\",\"add_prefix_space\":true}]}"},
+     "add_prefix_space \"true behind another one\""},
+    {{.pre = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":"
+             "\"Digits\"}]}"},
+     "\"Digits\" behind ByteLevel"},
     {{.pre = SPLIT("a(", "Isolated")}, "does not compile"},
     {{.pre = SPLIT("", "Isolated")}, "a pattern of 0 bytes"},
     {{.pre = SPLIT("((a{999}){999}){999}", "Isolated")}, "does not compile"},
     {{.pre = SPLIT("a\\\\C", "Isolated")}, "does not compile"},
-    {{.pre = SPLIT("a", "MergedWithNext")}, "\"MergedWithNext\" is not supported"},
-    {{.pre = "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}"}, "no token for byte"},
+    {{.pre = SPLIT("a", "Merged")}, "\"Merged\" is not supported"},
+    {{.pre = "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}"},
+     "neither byte_fallback nor an unk_token"},
 };
 
 static void refuses(void **state)
@@ -186,7 +206,9 @@ static void refuses(void **state)
     bn_tokenizer *t;
     assert_int_equal(bn_tokenizer_new("{}", &t), BN_BAD_DATA);
     assert_int_equal(bn_tokenizer_new("{\"model\":{\"type\":\"Unigram\"}}", &t), BN_BAD_DATA);
-    assert_non_null(strstr(bn_error_text(), "Unigram"));
+    assert_non_null(strstr(bn_error_text(), "expected an array of tokens with their scores"));
+    assert_int_equal(bn_tokenizer_new("{\"model\":{\"type\":\"WordPiece\"}}", &t), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "WordPiece"));
     assert_int_equal(bn_tokenizer_open("missing.json", &t), BN_NO_INPUT);
 }
 
