@@ -132,13 +132,15 @@ static const char *pattern_of(const vocab *v)
 {
     const cJSON *pre = member(v->root, "pre_tokenizer");
     const cJSON *steps = member(pre, "pretokenizers");
-    if (!steps)
-        return cJSON_IsFalse(member(pre, "use_regex")) ? NULL : bn_gpt2_pattern;
-    const cJSON *first = cJSON_GetArrayItem(steps, 0), *last = cJSON_GetArrayItem(steps, 1);
-    if (cJSON_GetArraySize(steps) == 1)
-        return cJSON_IsFalse(member(first, "use_regex")) ? NULL : bn_gpt2_pattern;
-    if (cJSON_GetArraySize(steps) != 2 || strcmp(text_of(first, "type"), "Split") != 0 ||
-        !cJSON_IsFalse(member(last, "use_regex")))
+    const int count = steps ? cJSON_GetArraySize(steps) : 1;
+    const cJSON *first = steps ? cJSON_GetArrayItem(steps, 0) : pre;
+    const cJSON *last = count == 2 ? cJSON_GetArrayItem(steps, 1) : first;
+    const bool own_pattern = !cJSON_IsFalse(member(last, "use_regex"));
+    if (count < 1 || count > 2 || cJSON_IsTrue(member(last, "add_prefix_space")))
+        return NULL;
+    if (count == 1)
+        return own_pattern ? bn_gpt2_pattern : NULL;
+    if (own_pattern || strcmp(text_of(first, "type"), "Split") != 0)
         return NULL;
     return cJSON_GetStringValue(member(member(first, "pattern"), "Regex"));
 }
@@ -207,6 +209,9 @@ static bn_status add_byte_level(const vocab *v, bn_gguf_meta *meta, bn_strings *
     if (!pre)
         BN_TRY(bn_strings_add(gaps, "llama.cpp has no pre-tokenizer that is known to cut words "
                                     "by the pattern of this tokenizer"));
+    if (member(v->root, "normalizer") && !cJSON_IsNull(member(v->root, "normalizer")))
+        BN_TRY(bn_strings_add(gaps, "llama.cpp does not normalize text, which this tokenizer "
+                                    "does"));
     bn_gguf_meta_string(meta, "tokenizer.ggml.model", "gpt2");
     bn_gguf_meta_string(meta, "tokenizer.ggml.pre", pre ? pre : "default");
     bn_gguf_meta_array(meta, "tokenizer.ggml.tokens", BN_GGUF_STRING, (uint64_t)v->count);
@@ -235,6 +240,14 @@ static bool is_byte_level(const vocab *v)
     return false;
 }
 
+/* Merging by scores, of which there are none here. */
+static bn_status add_none(bn_gguf_meta *meta, bn_strings *gaps)
+{
+    bn_gguf_meta_string(meta, "tokenizer.ggml.model", "none");
+    return bn_strings_add(gaps, "llama.cpp merges the tokens of SentencePiece vocabularies by "
+                                "scores, which the tokenizer of this model does not carry");
+}
+
 static bn_status add_json(const char *source, int64_t rows, bn_gguf_meta *meta, bn_strings *gaps)
 {
     cJSON *json = NULL;
@@ -245,12 +258,10 @@ static bn_status add_json(const char *source, int64_t rows, bn_gguf_meta *meta, 
     v.model = member(json, "model");
     if (is_byte_level(&v)) {
         BN_TRY_OUT(init_tokens(&v, rows));
-        BN_TRY_OUT(add_byte_level(&v, meta, gaps));
-        goto out;
+        status = add_byte_level(&v, meta, gaps);
+    } else {
+        status = add_none(meta, gaps);
     }
-    bn_gguf_meta_string(meta, "tokenizer.ggml.model", "none");
-    status = bn_strings_add(gaps, "llama.cpp merges the tokens of SentencePiece vocabularies by "
-                                  "scores, which this tokenizer does not carry");
 out:
     free(v.tokens);
     free(v.types);
@@ -262,6 +273,8 @@ bn_status bn_gguf_vocab_meta(const char *source, int64_t rows, bn_gguf_meta *met
 {
     if (*source == '{')
         return add_json(source, rows, meta, gaps);
+    if (strcmp(source, "byte") != 0)
+        return add_none(meta, gaps);
     add_bytes(rows, meta);
     return BN_OK;
 }

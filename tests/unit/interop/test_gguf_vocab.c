@@ -122,8 +122,11 @@ static void test_pre_tokenizers(void **state)
         {TOKENIZER(SPLIT(LLAMA3), "", "", ""), "smaug-bpe", 0},
         {TOKENIZER(SPLIT("\\\\s+"), "", "", ""), "default", 1},
         {TOKENIZER(BYTE_LEVEL, "", ",\"ignore_merges\":true", ""), "default", 1},
+        {TOKENIZER("{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "", "", ""), "default", 1},
+        {TOKENIZER(BYTE_LEVEL ",\"normalizer\":null", "", "", ""), "gpt-2", 0},
+        {TOKENIZER(BYTE_LEVEL ",\"normalizer\":{\"type\":\"NFC\"}", "", "", ""), "gpt-2", 1},
     };
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bn_strings gaps;
         bn_gguf *file = written(cases[i].source, 4, &gaps);
         assert_item(file, "tokenizer.ggml.pre", 0, cases[i].name);
