@@ -30,6 +30,25 @@ add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmiss
 if(BITNET_WERROR)
   add_compile_options(-Werror)
 endif()
+
+# Hardening (SECURITY.md; tests/hostile checks the programs): position
+# independent executables, read-only relocations, guarded stacks, checked libc
+# calls where there is optimization to find sizes with.
+include(CheckCCompilerFlag)
+include(CheckPIESupported)
+check_pie_supported(LANGUAGES C)
+if(NOT BITNET_SANITIZE)
+  foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection)
+    string(MAKE_C_IDENTIFIER "BITNET_HAS${flag}" has)
+    check_c_compiler_flag(${flag} ${has})
+    if(${has})
+      add_compile_options(${flag})
+    endif()
+  endforeach()
+  add_compile_options($<$<CONFIG:Release>:-U_FORTIFY_SOURCE> $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=3>)
+  add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack)
+endif()
+
 if(BITNET_SANITIZE)
   add_compile_options(-fsanitize=${BITNET_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BITNET_SANITIZE})

@@ -22,11 +22,17 @@ bn_status bn_model_locate(const char *path, char **file, bn_model_file *kind, bn
     return *file ? BN_OK : BN_FAIL;
 }
 
-bn_status bn_model_config_parse(const char *path, const char *json, bn_config *out)
+bn_status bn_model_config_parse(const char *path, const char *json, int tensors, bn_config *out)
 {
     bn_status status = bn_config_parse(json, path, out);
     if (status == BN_OK) {
         status = bn_config_check(out, path);
+        /* Before a model of so many layers is made. */
+        if (status == BN_OK && out->model.num_hidden_layers > tensors)
+            status = bn_error(BN_BAD_DATA,
+                              "%s: model.num_hidden_layers is %lld, expected at most the file's %d "
+                              "tensors",
+                              path, (long long)out->model.num_hidden_layers, tensors);
         if (status != BN_OK)
             bn_config_clear(out);
     }
@@ -43,9 +49,10 @@ bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind)
 }
 
 /* Config and tokenizer that a file carries. */
-static bn_status open_head(bn_loaded *loaded, const char *config_json, const char *tokenizer)
+static bn_status open_head(bn_loaded *loaded, const char *config_json, const char *tokenizer,
+                           int tensors)
 {
-    BN_TRY(bn_model_config_parse(loaded->path, config_json, &loaded->config));
+    BN_TRY(bn_model_config_parse(loaded->path, config_json, tensors, &loaded->config));
     bn_status status = bn_tokenizer_new(tokenizer, &loaded->tokenizer);
     return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, loaded->path);
 }
@@ -142,7 +149,7 @@ static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend)
     BN_TRY_OUT(bn_checkpoint_open(loaded->path, &file));
     const bn_train_state *state = bn_checkpoint_state(file);
     loaded->step = state->step;
-    BN_TRY_OUT(open_head(loaded, state->config_json, state->tokenizer));
+    BN_TRY_OUT(open_head(loaded, state->config_json, state->tokenizer, bn_checkpoint_count(file)));
     BN_TRY_OUT(make_model(loaded, backend));
     BN_TRY_OUT(check_params(loaded, file));
     BN_TRY_OUT(bn_model_alloc(loaded->model, false));
@@ -278,7 +285,7 @@ static bn_status open_packed(bn_loaded *loaded, bn_backend *backend)
     loaded->is_packed = true;
     BN_TRY_OUT(bn_packed_open(loaded->path, &file));
     const bn_packed_info *info = bn_packed_get_info(file);
-    BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer));
+    BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer, bn_packed_count(file)));
     BN_TRY_OUT(make_model(loaded, backend));
     BN_TRY_OUT(check_packed(loaded, file));
     BN_TRY_OUT(bn_model_alloc(loaded->model, false));

@@ -46,8 +46,9 @@ bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind) BN_MUST_CH
 bn_status bn_model_locate(const char *path, char **file, bn_model_file *kind,
                           bn_strings *skipped) BN_MUST_CHECK;
 
-/* The config that a model file carries, checked. What is wrong with it is
- * BN_BAD_DATA: the file is to blame, not the user. */
-bn_status bn_model_config_parse(const char *path, const char *json, bn_config *out) BN_MUST_CHECK;
+/* The config that a model file with so many tensors carries, checked. What is
+ * wrong with it is BN_BAD_DATA: the file is to blame, not the user. */
+bn_status bn_model_config_parse(const char *path, const char *json, int tensors,
+                                bn_config *out) BN_MUST_CHECK;
 
 #endif

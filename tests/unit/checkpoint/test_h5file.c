@@ -9,6 +9,8 @@
 
 #include "h5_tools.h"
 
+#include "hostile/h5_attacks.h"
+
 #include "checkpoint/crc32c.h"
 #include "checkpoint/h5file.h"
 
@@ -361,299 +363,32 @@ static void test_rewritten_array(void **state)
     bn_h5_close(r);
 }
 
+/* Several values, so that the stored checksum is above and below the right one. */
 static void test_changed_attribute(void **state)
 {
-    const int64_t other = 8;
     (void)state;
-    assert_ok(write_sample(FILE_NAME, 0));
-    hid_t file = tool_open(FILE_NAME);
-    hid_t attr = H5Aopen(file, "step", H5P_DEFAULT);
-    assert_true(H5Awrite(attr, H5T_NATIVE_INT64, &other) >= 0);
-    H5Aclose(attr);
-    H5Fclose(file);
-    assert_fails(read_all(FILE_NAME), BN_BAD_DATA, "root attributes: expected checksum");
+    for (int64_t other = 8; other < 16; other++) {
+        assert_ok(write_sample(FILE_NAME, 0));
+        hid_t file = tool_open(FILE_NAME);
+        hid_t attr = H5Aopen(file, "step", H5P_DEFAULT);
+        assert_true(H5Awrite(attr, H5T_NATIVE_INT64, &other) >= 0);
+        H5Aclose(attr);
+        H5Fclose(file);
+        assert_fails(read_all(FILE_NAME), BN_BAD_DATA, "root attributes: expected checksum");
+    }
 }
 
 /* ---- hostile structure: each changes a good file and is refused ---- */
 
-static void add_dataset(hid_t file, const char *name, hid_t type, hid_t space, hid_t create)
-{
-    hid_t d = H5Dcreate2(file, name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
-    assert_true(d >= 0);
-    H5Dclose(d);
-}
-
-static void soft_link(hid_t file)
-{
-    assert_true(H5Lcreate_soft("/bytes", file, "soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
-}
-
-static void external_link(hid_t file)
-{
-    assert_true(H5Lcreate_external("/etc/passwd", "/x", file, "ext", H5P_DEFAULT, H5P_DEFAULT) >=
-                0);
-}
-
-static void nested_soft_link(hid_t file)
-{
-    assert_true(H5Lcreate_soft("/bytes", file, "params/soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
-}
-
-static void group_cycle(hid_t file)
-{
-    assert_true(H5Lcreate_hard(file, "/", file, "params/root", H5P_DEFAULT, H5P_DEFAULT) >= 0);
-}
-
-static void named_type(hid_t file)
-{
-    hid_t type = H5Tcopy(H5T_STD_U8LE);
-    assert_true(H5Tcommit2(file, "type", type, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT) >= 0);
-    H5Tclose(type);
-}
-
-static void external_storage(hid_t file)
-{
-    const hsize_t n = 8;
-    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
-    assert_true(H5Pset_external(create, "/etc/passwd", 0, 8) >= 0);
-    add_dataset(file, "outside", H5T_STD_U8LE, space, create);
-    H5Pclose(create);
-    H5Sclose(space);
-}
-
-static void virtual_dataset(hid_t file)
-{
-    const hsize_t n = 7;
-    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
-    assert_true(H5Pset_virtual(create, space, "other.h5", "/bytes", space) >= 0);
-    add_dataset(file, "mirage", H5T_STD_U8LE, space, create);
-    H5Pclose(create);
-    H5Sclose(space);
-}
-
-static void other_filter(hid_t file)
-{
-    const hsize_t n = 7;
-    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
-    assert_true(H5Pset_chunk(create, 1, &n) >= 0 && H5Pset_nbit(create) >= 0);
-    add_dataset(file, "filtered", H5T_STD_U8LE, space, create);
-    H5Pclose(create);
-    H5Sclose(space);
-}
-
-static void typed(hid_t file, hid_t type)
-{
-    const hsize_t n = 2;
-    hid_t space = H5Screate_simple(1, &n, NULL);
-    add_dataset(file, "typed", type, space, H5P_DEFAULT);
-    H5Sclose(space);
-}
-
-static void big_endian(hid_t file)
-{
-    typed(file, H5T_IEEE_F32BE);
-}
-
-static void signed_bytes(hid_t file)
-{
-    typed(file, H5T_STD_I8LE);
-}
-
-static void variable_length(hid_t file)
-{
-    hid_t type = H5Tvlen_create(H5T_STD_U8LE);
-    typed(file, type);
-    H5Tclose(type);
-}
-
-static void compound(hid_t file)
-{
-    hid_t type = H5Tcreate(H5T_COMPOUND, 8);
-    assert_true(H5Tinsert(type, "a", 0, H5T_STD_I64LE) >= 0);
-    typed(file, type);
-    H5Tclose(type);
-}
-
-static void shaped(hid_t file, int ndim, const hsize_t *shape, const hsize_t *most,
-                   const hsize_t *chunk)
-{
-    hid_t space = H5Screate_simple(ndim, shape, most), create = H5Pcreate(H5P_DATASET_CREATE);
-    if (chunk)
-        assert_true(H5Pset_chunk(create, ndim, chunk) >= 0);
-    add_dataset(file, "shaped", H5T_IEEE_F32LE, space, create);
-    H5Pclose(create);
-    H5Sclose(space);
-}
-
-static void scalar(hid_t file)
-{
-    hid_t space = H5Screate(H5S_SCALAR);
-    add_dataset(file, "shaped", H5T_IEEE_F32LE, space, H5P_DEFAULT);
-    H5Sclose(space);
-}
-
-static void five_dimensions(hid_t file)
-{
-    shaped(file, 5, (const hsize_t[]){1, 1, 1, 1, 2}, NULL, NULL);
-}
-
-static void no_elements(hid_t file)
-{
-    shaped(file, 1, (const hsize_t[]){0}, NULL, NULL);
-}
-
-static void extensible(hid_t file)
-{
-    shaped(file, 1, (const hsize_t[]){4}, (const hsize_t[]){H5S_UNLIMITED}, (const hsize_t[]){4});
-}
-
-/* A terabyte in no chunks: the file says it, nothing is there. */
-static void hollow(hid_t file)
-{
-    shaped(file, 2, (const hsize_t[]){1 << 20, 1 << 18}, NULL, (const hsize_t[]){1024, 256});
-}
-
-/* One chunk of two is there. */
-static void half_hollow(hid_t file)
-{
-    const hsize_t start = 0, n = 16;
-    const float x[16] = {1};
-    shaped(file, 1, (const hsize_t[]){32}, NULL, &n);
-    hid_t d = H5Dopen2(file, "shaped", H5P_DEFAULT);
-    hid_t all = H5Dget_space(d), part = H5Screate_simple(1, &n, NULL);
-    assert_true(H5Sselect_hyperslab(all, H5S_SELECT_SET, &start, NULL, &n, NULL) >= 0);
-    assert_true(H5Dwrite(d, H5T_NATIVE_FLOAT, part, all, H5P_DEFAULT, x) >= 0);
-    H5Sclose(part);
-    H5Sclose(all);
-    H5Dclose(d);
-}
-
-static void overflowing(hid_t file)
-{
-    shaped(file, 2, (const hsize_t[]){UINT64_C(1) << 40, UINT64_C(1) << 40}, NULL,
-           (const hsize_t[]){16, 16});
-}
-
-static void huge_chunk(hid_t file)
-{
-    const hsize_t n = 2 << 20;
-    float *zeros = calloc(n, sizeof *zeros);
-    shaped(file, 1, &n, NULL, &n);
-    hid_t d = H5Dopen2(file, "shaped", H5P_DEFAULT);
-    assert_non_null(zeros);
-    assert_true(H5Dwrite(d, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
-    H5Dclose(d);
-    free(zeros);
-}
-
-static void without_checksum(hid_t file)
-{
-    assert_true(H5Adelete_by_name(file, "bytes", "crc32c", H5P_DEFAULT) >= 0);
-}
-
-static void without_root_checksum(hid_t file)
-{
-    assert_true(H5Adelete(file, "attributes_crc32c") >= 0);
-}
-
-static void attribute(hid_t file, const char *object, const char *name, hid_t type, hid_t space)
-{
-    hid_t a =
-        H5Acreate_by_name(file, object, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(a >= 0);
-    H5Aclose(a);
-    H5Sclose(space);
-}
-
-static void vlen_attribute(hid_t file)
-{
-    hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, H5T_VARIABLE);
-    attribute(file, "bytes", "vlen", type, H5Screate(H5S_SCALAR));
-    H5Tclose(type);
-}
-
-static void vlen_root_attribute(hid_t file)
-{
-    hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, H5T_VARIABLE);
-    attribute(file, "/", "vlen", type, H5Screate(H5S_SCALAR));
-    H5Tclose(type);
-}
-
-static void table_attribute(hid_t file)
-{
-    attribute(file, "bytes", "table", H5T_STD_I64LE,
-              H5Screate_simple(2, (const hsize_t[]){2, 2}, NULL));
-}
-
-static void float_attribute(hid_t file)
-{
-    attribute(file, "bytes", "narrow", H5T_IEEE_F32LE, H5Screate(H5S_SCALAR));
-}
-
-static void many_attributes(hid_t file)
-{
-    for (int i = 0; i < 65; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "a%d", i);
-        attribute(file, "bytes", name, H5T_STD_I64LE, H5Screate(H5S_SCALAR));
-    }
-}
-
-static void extra_root_attribute(hid_t file)
-{
-    attribute(file, "/", "more", H5T_STD_I64LE, H5Screate(H5S_SCALAR));
-}
-
-static void odd_name(hid_t file)
-{
-    assert_true(H5Lcreate_hard(file, "/bytes", file, "a\nb", H5P_DEFAULT, H5P_DEFAULT) >= 0);
-}
-
 static void test_hostile(void **state)
 {
-    static const struct {
-        void (*change)(hid_t file);
-        const char *part; /* of the message */
-    } cases[] = {
-        {soft_link, "soft: expected an object, found a soft link"},
-        {nested_soft_link, "found a soft link"},
-        {external_link, "ext: expected an object, found an external link"},
-        {group_cycle, "params/root: expected an array, found a group in a group"},
-        {named_type, "type: expected an array, found a named type"},
-        {external_storage, "outside: expected data in this file, found external storage"},
-        {virtual_dataset, "mirage: expected data in this file, found a virtual dataset"},
-        {other_filter, "filtered: expected the filters"},
-        {big_endian, "typed: expected a little-endian"},
-        {signed_bytes, "typed: expected a little-endian"},
-        {variable_length, "typed: expected a little-endian"},
-        {compound, "typed: expected a little-endian"},
-        {scalar, "shaped: expected 1 to 4 dimensions, found 0"},
-        {five_dimensions, "shaped: expected 1 to 4 dimensions, found 5"},
-        {no_elements, "shaped: dimension 0 is 0"},
-        {extensible, "shaped: dimension 0 is 4, expected fixed"},
-        {hollow, "shaped: expected 1099511627776 stored bytes"},
-        {half_hollow, "shaped: expected 128 stored bytes"},
-        {overflowing, "overflows"},
-        {huge_chunk, "shaped: expected chunks of at most"},
-        {without_checksum, "bytes: crc32c, found none"},
-        {without_root_checksum, "attributes_crc32c, found none"},
-        {vlen_attribute, "bytes: vlen: expected int64"},
-        {vlen_root_attribute, "vlen: expected int64"},
-        {table_attribute, "bytes: table: expected a scalar"},
-        {float_attribute, "bytes: narrow: expected int64"},
-        {many_attributes, "bytes: 66 attributes, expected at most 64"},
-        {extra_root_attribute, "root attributes: expected checksum"},
-        {odd_name, "unusable name"},
-    };
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (int i = 0; i < h5_attack_count; i++) {
         assert_ok(write_sample(FILE_NAME, 0));
-        hid_t file = tool_open(FILE_NAME);
-        cases[i].change(file);
+        hid_t file = h5_attack_open(FILE_NAME);
+        h5_attacks[i].change(file, "/bytes");
         assert_true(H5Fclose(file) >= 0);
-        assert_fails(read_all(FILE_NAME), BN_BAD_DATA, cases[i].part);
+        assert_fails(read_all(FILE_NAME), BN_BAD_DATA, h5_attacks[i].message);
     }
 }
 

@@ -1,0 +1,465 @@
+/* The attacks (h5_attacks.h). */
+#include "h5_attacks.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/crc32c.h"
+
+/* A change that cannot be made is a mistake of this file. */
+static void must_line(bool ok, int line)
+{
+    if (!ok) {
+        fprintf(stderr, "h5_attacks.c:%d: the file cannot be changed so\n", line);
+        exit(1);
+    }
+}
+#define must(ok) must_line((ok), __LINE__)
+
+static void close_group(hid_t group)
+{
+    must(group >= 0);
+    H5Gclose(group);
+}
+
+static void add_dataset(hid_t file, const char *name, hid_t type, hid_t space, hid_t create)
+{
+    hid_t d = H5Dcreate2(file, name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
+    must(d >= 0);
+    H5Dclose(d);
+}
+
+static void soft_link(hid_t file, const char *array)
+{
+    must(H5Lcreate_soft(array, file, "soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
+static void external_link(hid_t file, const char *array)
+{
+    (void)array;
+    must(H5Lcreate_external("/etc/passwd", "/x", file, "ext", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
+static void nested_soft_link(hid_t file, const char *array)
+{
+    close_group(H5Gcreate2(file, "nest", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    must(H5Lcreate_soft(array, file, "nest/soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
+static void group_cycle(hid_t file, const char *array)
+{
+    (void)array;
+    close_group(H5Gcreate2(file, "nest", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    must(H5Lcreate_hard(file, "/", file, "nest/root", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
+static void named_type(hid_t file, const char *array)
+{
+    (void)array;
+    hid_t type = H5Tcopy(H5T_STD_U8LE);
+    must(H5Tcommit2(file, "type", type, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    H5Tclose(type);
+}
+
+static void external_storage(hid_t file, const char *array)
+{
+    (void)array;
+    const hsize_t n = 8;
+    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_external(create, "/etc/passwd", 0, 8) >= 0);
+    add_dataset(file, "outside", H5T_STD_U8LE, space, create);
+    H5Pclose(create);
+    H5Sclose(space);
+}
+
+static void virtual_dataset(hid_t file, const char *array)
+{
+    (void)array;
+    const hsize_t n = 7;
+    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_virtual(create, space, "other.h5", "/bytes", space) >= 0);
+    add_dataset(file, "mirage", H5T_STD_U8LE, space, create);
+    H5Pclose(create);
+    H5Sclose(space);
+}
+
+static void other_filter(hid_t file, const char *array)
+{
+    (void)array;
+    const hsize_t n = 7;
+    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_chunk(create, 1, &n) >= 0 && H5Pset_nbit(create) >= 0);
+    add_dataset(file, "filtered", H5T_STD_U8LE, space, create);
+    H5Pclose(create);
+    H5Sclose(space);
+}
+
+static void typed(hid_t file, hid_t type)
+{
+    const hsize_t n = 2;
+    hid_t space = H5Screate_simple(1, &n, NULL);
+    add_dataset(file, "typed", type, space, H5P_DEFAULT);
+    H5Sclose(space);
+}
+
+static void big_endian(hid_t file, const char *array)
+{
+    (void)array;
+    typed(file, H5T_IEEE_F32BE);
+}
+
+static void signed_bytes(hid_t file, const char *array)
+{
+    (void)array;
+    typed(file, H5T_STD_I8LE);
+}
+
+static void variable_length(hid_t file, const char *array)
+{
+    (void)array;
+    hid_t type = H5Tvlen_create(H5T_STD_U8LE);
+    typed(file, type);
+    H5Tclose(type);
+}
+
+static void compound(hid_t file, const char *array)
+{
+    (void)array;
+    hid_t type = H5Tcreate(H5T_COMPOUND, 8);
+    must(H5Tinsert(type, "a", 0, H5T_STD_I64LE) >= 0);
+    typed(file, type);
+    H5Tclose(type);
+}
+
+static void shaped(hid_t file, int ndim, const hsize_t *shape, const hsize_t *most,
+                   const hsize_t *chunk)
+{
+    hid_t space = H5Screate_simple(ndim, shape, most), create = H5Pcreate(H5P_DATASET_CREATE);
+    if (chunk)
+        must(H5Pset_chunk(create, ndim, chunk) >= 0);
+    add_dataset(file, "shaped", H5T_IEEE_F32LE, space, create);
+    H5Pclose(create);
+    H5Sclose(space);
+}
+
+static void scalar(hid_t file, const char *array)
+{
+    (void)array;
+    hid_t space = H5Screate(H5S_SCALAR);
+    add_dataset(file, "shaped", H5T_IEEE_F32LE, space, H5P_DEFAULT);
+    H5Sclose(space);
+}
+
+static void five_dimensions(hid_t file, const char *array)
+{
+    (void)array;
+    shaped(file, 5, (const hsize_t[]){1, 1, 1, 1, 2}, NULL, NULL);
+}
+
+static void no_elements(hid_t file, const char *array)
+{
+    (void)array;
+    shaped(file, 1, (const hsize_t[]){0}, NULL, NULL);
+}
+
+static void extensible(hid_t file, const char *array)
+{
+    (void)array;
+    shaped(file, 1, (const hsize_t[]){4}, (const hsize_t[]){H5S_UNLIMITED}, (const hsize_t[]){4});
+}
+
+/* A terabyte in no chunks: the file says it, nothing is there. */
+static void hollow(hid_t file, const char *array)
+{
+    (void)array;
+    shaped(file, 2, (const hsize_t[]){1 << 20, 1 << 18}, NULL, (const hsize_t[]){1024, 256});
+}
+
+/* One chunk of two is there. */
+static void half_hollow(hid_t file, const char *array)
+{
+    (void)array;
+    const hsize_t start = 0, n = 16;
+    const float x[16] = {1};
+    shaped(file, 1, (const hsize_t[]){32}, NULL, &n);
+    hid_t d = H5Dopen2(file, "shaped", H5P_DEFAULT);
+    hid_t all = H5Dget_space(d), part = H5Screate_simple(1, &n, NULL);
+    must(H5Sselect_hyperslab(all, H5S_SELECT_SET, &start, NULL, &n, NULL) >= 0);
+    must(H5Dwrite(d, H5T_NATIVE_FLOAT, part, all, H5P_DEFAULT, x) >= 0);
+    H5Sclose(part);
+    H5Sclose(all);
+    H5Dclose(d);
+}
+
+static void overflowing(hid_t file, const char *array)
+{
+    (void)array;
+    shaped(file, 2, (const hsize_t[]){UINT64_C(1) << 40, UINT64_C(1) << 40}, NULL,
+           (const hsize_t[]){16, 16});
+}
+
+static void huge_chunk(hid_t file, const char *array)
+{
+    (void)array;
+    const hsize_t n = 2 << 20;
+    float *zeros = calloc(n, sizeof *zeros);
+    shaped(file, 1, &n, NULL, &n);
+    hid_t d = H5Dopen2(file, "shaped", H5P_DEFAULT);
+    must(zeros != NULL);
+    must(H5Dwrite(d, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+    H5Dclose(d);
+    free(zeros);
+}
+
+static void without_checksum(hid_t file, const char *array)
+{
+    must(H5Adelete_by_name(file, array, "crc32c", H5P_DEFAULT) >= 0);
+}
+
+static void without_root_checksum(hid_t file, const char *array)
+{
+    (void)array;
+    must(H5Adelete(file, "attributes_crc32c") >= 0);
+}
+
+static void attribute(hid_t file, const char *object, const char *name, hid_t type, hid_t space)
+{
+    hid_t a =
+        H5Acreate_by_name(file, object, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    must(a >= 0);
+    H5Aclose(a);
+    H5Sclose(space);
+}
+
+static void vlen_attribute(hid_t file, const char *array)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, H5T_VARIABLE);
+    attribute(file, array, "vlen", type, H5Screate(H5S_SCALAR));
+    H5Tclose(type);
+}
+
+static void vlen_root_attribute(hid_t file, const char *array)
+{
+    (void)array;
+    hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, H5T_VARIABLE);
+    attribute(file, "/", "vlen", type, H5Screate(H5S_SCALAR));
+    H5Tclose(type);
+}
+
+static void table_attribute(hid_t file, const char *array)
+{
+    attribute(file, array, "table", H5T_STD_I64LE,
+              H5Screate_simple(2, (const hsize_t[]){2, 2}, NULL));
+}
+
+static void float_attribute(hid_t file, const char *array)
+{
+    attribute(file, array, "narrow", H5T_IEEE_F32LE, H5Screate(H5S_SCALAR));
+}
+
+static void many_attributes(hid_t file, const char *array)
+{
+    for (int i = 0; i < 65; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "a%d", i);
+        attribute(file, array, name, H5T_STD_I64LE, H5Screate(H5S_SCALAR));
+    }
+}
+
+/* One byte more than a text may have; the file is small, the byte is not there. */
+static void long_text(hid_t file, const char *array)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, (64 << 20) + 1);
+    attribute(file, array, "long_text", type, H5Screate(H5S_SCALAR));
+    H5Tclose(type);
+}
+
+static void extra_root_attribute(hid_t file, const char *array)
+{
+    (void)array;
+    attribute(file, "/", "more", H5T_STD_I64LE, H5Screate(H5S_SCALAR));
+}
+
+static void odd_name(hid_t file, const char *array)
+{
+    must(H5Lcreate_hard(file, array, file, "a\nb", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
+/* Registered under a number of its own, as a plug-in's would be. */
+static size_t pass_on(unsigned flags, size_t count, const unsigned *values, size_t bytes,
+                      size_t *size, void **buffer)
+{
+    (void)flags;
+    (void)count;
+    (void)values;
+    (void)size;
+    (void)buffer;
+    return bytes;
+}
+
+static void plugin_filter(hid_t file, const char *array)
+{
+    const H5Z_class2_t filter = {H5Z_CLASS_T_VERS, 32768, 1, 1, "plug-in", NULL, NULL, pass_on};
+    const hsize_t n = 7;
+    (void)array;
+    must(H5Zregister(&filter) >= 0);
+    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_chunk(create, 1, &n) >= 0);
+    must(H5Pset_filter(create, 32768, H5Z_FLAG_MANDATORY, 0, NULL) >= 0);
+    add_dataset(file, "filtered", H5T_STD_U8LE, space, create);
+    H5Pclose(create);
+    H5Sclose(space);
+    H5Zunregister(32768);
+}
+
+/* 96 MB of zeros in a few hundred kilobytes, with all checksums right. */
+static void deflate_bomb(hid_t file, const char *array)
+{
+    const hsize_t shape[2] = {96, 1 << 20}, chunk[2] = {1, 1 << 20};
+    uint8_t *zeros = calloc(96, 1 << 20);
+    (void)array;
+    must(zeros != NULL);
+    hid_t space = H5Screate_simple(2, shape, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_chunk(create, 2, chunk) >= 0 && H5Pset_deflate(create, 1) >= 0);
+    add_dataset(file, "bomb", H5T_STD_U8LE, space, create);
+    hid_t d = H5Dopen2(file, "bomb", H5P_DEFAULT);
+    must(H5Dwrite(d, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+    H5Dclose(d);
+    H5Pclose(create);
+    H5Sclose(space);
+    free(zeros);
+    h5_attack_repair(file, "bomb");
+}
+
+const h5_attack h5_attacks[] = {
+    {"soft_link", soft_link, "soft: expected an object, found a soft link"},
+    {"nested_soft_link", nested_soft_link, "found a soft link"},
+    {"external_link", external_link, "ext: expected an object, found an external link"},
+    {"group_cycle", group_cycle, "nest/root: expected an array, found a group in a group"},
+    {"named_type", named_type, "type: expected an array, found a named type"},
+    {"external_storage", external_storage,
+     "outside: expected data in this file, found external storage"},
+    {"virtual_dataset", virtual_dataset,
+     "mirage: expected data in this file, found a virtual dataset"},
+    {"other_filter", other_filter, "filtered: expected the filters"},
+    {"big_endian", big_endian, "typed: expected a little-endian"},
+    {"signed_bytes", signed_bytes, "typed: expected a little-endian"},
+    {"variable_length", variable_length, "typed: expected a little-endian"},
+    {"compound", compound, "typed: expected a little-endian"},
+    {"scalar", scalar, "shaped: expected 1 to 4 dimensions, found 0"},
+    {"five_dimensions", five_dimensions, "shaped: expected 1 to 4 dimensions, found 5"},
+    {"no_elements", no_elements, "shaped: dimension 0 is 0"},
+    {"extensible", extensible, "shaped: dimension 0 is 4, expected fixed"},
+    {"hollow", hollow, "shaped: expected 1099511627776 stored bytes"},
+    {"half_hollow", half_hollow, "shaped: expected 128 stored bytes"},
+    {"overflowing", overflowing, "overflows"},
+    {"huge_chunk", huge_chunk, "shaped: expected chunks of at most"},
+    {"without_checksum", without_checksum, "crc32c, found none"},
+    {"without_root_checksum", without_root_checksum, "attributes_crc32c, found none"},
+    {"vlen_attribute", vlen_attribute, "vlen: expected int64"},
+    {"vlen_root_attribute", vlen_root_attribute, "vlen: expected int64"},
+    {"table_attribute", table_attribute, "table: expected a scalar"},
+    {"float_attribute", float_attribute, "narrow: expected int64"},
+    {"long_text", long_text, "long_text: 67108865 bytes of text, expected at most 67108864"},
+    {"many_attributes", many_attributes, " attributes, expected at most 64"},
+    {"extra_root_attribute", extra_root_attribute, "root attributes: expected checksum"},
+    {"odd_name", odd_name, "unusable name"},
+    {"plugin_filter", plugin_filter, "filtered: expected the filters"},
+    {"deflate_bomb", deflate_bomb, "bomb: expected arrays of at most"},
+};
+const int h5_attack_count = sizeof h5_attacks / sizeof *h5_attacks;
+
+/* ---- tools ---- */
+
+hid_t h5_attack_open(const char *path)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_LATEST);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, access);
+    H5Pclose(access);
+    must(file >= 0);
+    return file;
+}
+
+static void put_crc(hid_t object, const char *name, uint64_t crc)
+{
+    if (H5Aexists(object, name) > 0)
+        H5Adelete(object, name);
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t a = H5Acreate2(object, name, H5T_STD_U64LE, space, H5P_DEFAULT, H5P_DEFAULT);
+    must(a >= 0 && H5Awrite(a, H5T_NATIVE_UINT64, &crc) >= 0);
+    H5Aclose(a);
+    H5Sclose(space);
+}
+
+static herr_t add_to_crc(hid_t root, const char *name, const H5A_info_t *info, void *arg)
+{
+    uint32_t *crc = arg;
+    (void)info;
+    hid_t a = H5Aopen(root, name, H5P_DEFAULT), type = H5Aget_type(a);
+    const size_t size = (size_t)H5Aget_storage_size(a);
+    char *bytes = calloc(1, size + 1);
+    must(bytes && H5Aread(a, type, bytes) >= 0);
+    if (strcmp(name, "attributes_crc32c") != 0) {
+        *crc = bn_crc32c(*crc, name, strlen(name) + 1);
+        *crc = bn_crc32c(*crc, bytes, H5Tget_class(type) == H5T_STRING ? strlen(bytes) : size);
+    }
+    free(bytes);
+    H5Tclose(type);
+    H5Aclose(a);
+    return 0;
+}
+
+void h5_attack_repair(hid_t file, const char *array)
+{
+    uint32_t crc = 0;
+    hsize_t at = 0;
+    hid_t d = H5Dopen2(file, array, H5P_DEFAULT);
+    must(d >= 0);
+    hid_t type = H5Dget_type(d), space = H5Dget_space(d);
+    const size_t bytes = (size_t)H5Sget_simple_extent_npoints(space) * H5Tget_size(type);
+    void *data = malloc(bytes);
+    must(data && H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+    put_crc(d, "crc32c", bn_crc32c(0, data, bytes));
+    free(data);
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Dclose(d);
+    must(H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, &at, add_to_crc, &crc) >= 0);
+    put_crc(file, "attributes_crc32c", crc);
+}
+
+void h5_attack_poke(hid_t file, const char *array, size_t offset, const void *bytes, size_t size)
+{
+    hid_t d = H5Dopen2(file, array, H5P_DEFAULT);
+    must(d >= 0);
+    hid_t type = H5Dget_type(d), space = H5Dget_space(d);
+    const size_t all = (size_t)H5Sget_simple_extent_npoints(space) * H5Tget_size(type);
+    unsigned char *data = malloc(all);
+    must(data && offset + size <= all &&
+         H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+    memcpy(data + offset, bytes, size);
+    must(H5Dwrite(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+    free(data);
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Dclose(d);
+}
+
+void h5_attack_text(hid_t file, const char *name, const char *text)
+{
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
+    H5Tset_size(type, strlen(text) + 1);
+    H5Adelete(file, name);
+    hid_t a = H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    must(a >= 0 && H5Awrite(a, type, text) >= 0);
+    H5Aclose(a);
+    H5Sclose(space);
+    H5Tclose(type);
+}
