@@ -160,7 +160,7 @@ bn_status bn_export_write(const char *path, const bn_packed_info *info, const bn
             .encoding = bn_export_encoding(item, format),
             .ndim = item->ndim,
             .group_size = item->group_size,
-            .codes = item->codes,
+            .codes = item->stored ? item->stored : item->codes,
             .data = item->data,
         };
         memcpy(tensors[i].shape, item->shape, sizeof item->shape);

@@ -18,6 +18,9 @@ typedef struct bn_export_item {
     uint8_t *codes;     /* ternary: BN_T2 rows */
     float *data;        /* ternary: scales; else the elements */
     int64_t count;      /* floats in `data` */
+    /* A matrix that stays in the file it came from: borrowed, in place of
+     * `data`, elements of a short encoding (bn_packed_tensor). */
+    const uint8_t *stored;
 } bn_export_item;
 
 typedef struct bn_export_set {

@@ -87,6 +87,13 @@ static bool is_sub_norm(const char *name)
     return strstr(name, other_names[0][0]) || strstr(name, other_names[1][0]);
 }
 
+/* Whether a tensor goes into a packed file as it is in this one. */
+static bool stays(const reading *r, const bn_st_tensor *t)
+{
+    return r->hf->weights == BN_HF_OFFLINE && t->ndim > 1 &&
+           (t->dtype == BN_ST_BF16 || t->dtype == BN_ST_F16);
+}
+
 static bn_status read_param(reading *r, const bn_param *param)
 {
     const bn_st_tensor *t;
@@ -100,15 +107,34 @@ static bn_status read_param(reading *r, const bn_param *param)
         return missing(r, param->name);
     if (t)
         BN_TRY(check_shape(t, item->ndim, item->shape));
+    if (t && item->ndim > 1)
+        note_type(r, t);
+    if (t && stays(r, t)) {
+        item->count = t->count;
+        item->stored = t->data;
+        return bn_st_check_short(t);
+    }
     BN_TRY(bn_export_item_alloc(item));
     if (add) {
         for (int64_t i = 0; i < item->count; i++)
             item->data[i] = 1;
         return bn_strings_add(&r->out->added, item->name);
     }
-    if (item->ndim > 1)
-        note_type(r, t);
     return bn_st_read_f32(t, item->data);
+}
+
+/* Matrices that were to stay in the file, but not all of them have one type. */
+static bn_status take_stored(reading *r)
+{
+    for (int i = 0; i < r->out->set.count && r->out->floats == BN_ENC_FLOAT32; i++) {
+        bn_export_item *item = &r->out->set.items[i];
+        if (!item->stored)
+            continue;
+        item->stored = NULL;
+        BN_TRY(bn_export_item_alloc(item));
+        BN_TRY(bn_st_read_f32(bn_st_find(r->file, item->name), item->data));
+    }
+    return BN_OK;
 }
 
 /* ---- ternary tensors ---- */
@@ -253,6 +279,7 @@ bn_status bn_hf_tensors_read(const bn_hf_model *hf, const bn_st_reader *file, co
     BN_TRY_OUT(check_rest(&r));
     if (out->floats == BN_ENC_COUNT)
         out->floats = BN_ENC_FLOAT32;
+    BN_TRY_OUT(take_stored(&r));
 out:
     free(r.used);
     if (status != BN_OK)

@@ -20,8 +20,9 @@ typedef struct bn_hf_tensors {
     int packed, unpacked; /* ternary weights in each form */
 } bn_hf_tensors;
 
-/* `model` is registered, BN_MODEL_PACKED exactly for BN_HF_OFFLINE. *out need
- * not be initialised; on failure it is cleared. */
+/* `model` is registered, BN_MODEL_PACKED exactly for BN_HF_OFFLINE: then
+ * matrices of a short type stay in `file`, which must live as long as *out.
+ * *out need not be initialised; on failure it is cleared. */
 bn_status bn_hf_tensors_read(const bn_hf_model *hf, const bn_st_reader *file, const bn_model *model,
                              bn_hf_tensors *out) BN_MUST_CHECK;
 void bn_hf_tensors_clear(bn_hf_tensors *tensors); /* {0} is fine */

@@ -1,5 +1,7 @@
 #include "base/shortfloat.h"
 
+#include <stdbool.h>
+
 #include <string.h>
 
 static uint32_t bits_of(float value)
@@ -67,4 +69,21 @@ uint16_t bn_f32_to_bf16(float value)
 float bn_bf16_to_f32(uint16_t bits)
 {
     return float_of((uint32_t)bits << 16);
+}
+
+int64_t bn_shorts_not_finite(const void *shorts, int64_t n, int exponent)
+{
+    enum { BLOCK = 4096 };
+    uint16_t bits[BLOCK];
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t count = n - first < BLOCK ? n - first : BLOCK;
+        bool found = false;
+        memcpy(bits, (const char *)shorts + first * 2, (size_t)count * sizeof *bits);
+        for (int64_t i = 0; i < count; i++)
+            found |= (bits[i] & exponent) == exponent;
+        for (int64_t i = 0; found && i < count; i++)
+            if ((bits[i] & exponent) == exponent)
+                return first + i;
+    }
+    return -1;
 }

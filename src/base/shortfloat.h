@@ -14,6 +14,12 @@ float bn_f16_to_f32(uint16_t bits);
 uint16_t bn_f32_to_bf16(float value);
 float bn_bf16_to_f32(uint16_t bits);
 
+/* Their exponents: all ones is infinity or NaN. */
+enum { BN_F16_EXPONENT = 0x7c00, BN_BF16_EXPONENT = 0x7f80 };
+
+/* The first of n such floats, at any address, that is not finite, or -1. */
+int64_t bn_shorts_not_finite(const void *shorts, int64_t n, int exponent);
+
 /* bn_bf16_to_f32(bn_f32_to_bf16(value)), in a form that loops vectorize. */
 static inline float bn_bf16_round(float value)
 {

@@ -42,7 +42,8 @@ typedef struct bn_packed_tensor {
     int64_t shape[BN_MAX_DIMS];
     int64_t group_size;   /* ternary: BN_PER_TENSOR, BN_PER_ROW or G */
     const uint8_t *codes; /* ternary: BN_T2 rows, whatever the encoding */
-    const float *data;    /* ternary: the scales; else the elements */
+    const float *data;    /* ternary: the scales; else the elements, or NULL if
+                           * `codes` holds them as a short encoding stores them */
 } bn_packed_tensor;
 
 typedef struct bn_packed_info {

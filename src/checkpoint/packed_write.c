@@ -65,22 +65,15 @@ out:
     return status;
 }
 
-static bn_status put_float(bn_h5_writer *w, const bn_packed_tensor *t)
+static bn_status not_finite(const bn_packed_tensor *t, int64_t i, float value)
 {
-    bn_status status = BN_OK;
-    uint16_t *shorts = NULL;
-    const bn_tensor shape = bn_tensor_of(BN_F32, t->ndim, t->shape);
-    BN_TRY(bn_tensor_check(&shape, t->name));
-    const int64_t n = bn_tensor_numel(&shape);
-    bn_h5_array array = {.name = t->name, .type = BN_H5_F32, .ndim = t->ndim, .data = t->data};
-    memcpy(array.shape, t->shape, sizeof array.shape);
-    if (t->encoding != BN_ENC_FLOAT32) {
-        array.type = t->encoding == BN_ENC_FLOAT16 ? BN_H5_F16 : BN_H5_U16;
-        shorts = malloc((size_t)n * sizeof *shorts);
-        if (!shorts)
-            return bn_error_nomem(t->name, (unsigned long long)n * sizeof *shorts);
-        array.data = shorts;
-    }
+    return bn_error(BN_FAIL, "%s: element %lld is %g, which %s cannot hold", t->name, (long long)i,
+                    (double)value, bn_encoding_name(t->encoding));
+}
+
+/* t->data as t->encoding, in `shorts` if that is a short one. */
+static bn_status encode_floats(const bn_packed_tensor *t, int64_t n, uint16_t *shorts)
+{
     for (int64_t i = 0; i < n; i++) {
         float stored = t->data[i];
         if (t->encoding == BN_ENC_FLOAT16) {
@@ -90,11 +83,36 @@ static bn_status put_float(bn_h5_writer *w, const bn_packed_tensor *t)
             shorts[i] = bn_f32_to_bf16(stored);
             stored = bn_bf16_to_f32(shorts[i]);
         }
-        if (!isfinite(stored)) {
-            status = bn_error(BN_FAIL, "%s: element %lld is %g, which %s cannot hold", t->name,
-                              (long long)i, (double)t->data[i], bn_encoding_name(t->encoding));
-            goto out;
+        if (!isfinite(stored))
+            return not_finite(t, i, t->data[i]);
+    }
+    return BN_OK;
+}
+
+static bn_status put_float(bn_h5_writer *w, const bn_packed_tensor *t)
+{
+    bn_status status = BN_OK;
+    uint16_t *shorts = NULL;
+    const bn_tensor shape = bn_tensor_of(BN_F32, t->ndim, t->shape);
+    BN_TRY(bn_tensor_check(&shape, t->name));
+    const int64_t n = bn_tensor_numel(&shape);
+    bn_h5_array array = {.name = t->name, .type = BN_H5_F32, .ndim = t->ndim, .data = t->data};
+    memcpy(array.shape, t->shape, sizeof array.shape);
+    if (t->encoding != BN_ENC_FLOAT32)
+        array.type = t->encoding == BN_ENC_FLOAT16 ? BN_H5_F16 : BN_H5_U16;
+    if (!t->data) {
+        const int exponent = t->encoding == BN_ENC_FLOAT16 ? BN_F16_EXPONENT : BN_BF16_EXPONENT;
+        const int64_t bad = bn_shorts_not_finite(t->codes, n, exponent);
+        if (bad >= 0)
+            return not_finite(t, bad, (float)NAN);
+        array.data = t->codes;
+    } else {
+        if (t->encoding != BN_ENC_FLOAT32) {
+            if (!(shorts = malloc((size_t)n * sizeof *shorts)))
+                return bn_error_nomem(t->name, (unsigned long long)n * sizeof *shorts);
+            array.data = shorts;
         }
+        BN_TRY_OUT(encode_floats(t, n, shorts));
     }
     BN_TRY_OUT(bn_h5_put(w, &array));
     BN_TRY_OUT(put_tensor_attrs(w, t));

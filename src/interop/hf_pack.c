@@ -23,19 +23,54 @@ void bn_hf_pack(const uint8_t *t2, int64_t out, int64_t in, uint8_t *packed)
                 (uint8_t)((unsigned)(bn_t2_get(t2 + r * bytes, c) + 1) << (2 * (r / rows)));
 }
 
+/* The fields at `shift` of a packed row as a row of T2. */
+static void unpack_row(const uint8_t *packed, int64_t in, int shift, uint8_t *t2)
+{
+    const int64_t whole = in / BN_T2_PER_BYTE;
+    for (int64_t j = 0; j < whole; j++) {
+        uint32_t four;
+        memcpy(&four, packed + j * BN_T2_PER_BYTE, sizeof four);
+        four = four >> shift & 0x03030303;
+        t2[j] = (uint8_t)(four | four >> 6 | four >> 12 | four >> 18);
+    }
+    if (in % BN_T2_PER_BYTE != 0)
+        t2[whole] = BN_T2_ZERO_BYTE;
+    for (int64_t c = whole * BN_T2_PER_BYTE; c < in; c++)
+        set_field(t2, c, packed[c] >> shift & 3);
+}
+
+/* Whether no field of n bytes is 3. */
+static bool all_ternary(const uint8_t *packed, int64_t n)
+{
+    unsigned found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found |= packed[i] & packed[i] >> 1;
+    return (found & 0x55) == 0;
+}
+
+/* The first field 3 in row-major order of the weights; there is one. */
+static bn_hf_fault find_fault(const uint8_t *packed, int64_t out, int64_t in)
+{
+    const int64_t rows = out / 4;
+    int64_t r = 0, c = 0;
+    while ((packed[r % rows * in + c] >> (2 * (r / rows)) & 3) != 3)
+        if (++c == in) {
+            c = 0;
+            r++;
+        }
+    return (bn_hf_fault){r, c, 2};
+}
+
 bool bn_hf_unpack(const uint8_t *packed, int64_t out, int64_t in, uint8_t *t2, bn_hf_fault *fault)
 {
     const int64_t rows = out / 4, bytes = bn_t2_row_bytes(in);
-    memset(t2, BN_T2_ZERO_BYTE, (size_t)(out * bytes));
-    for (int64_t r = 0; r < out; r++)
-        for (int64_t c = 0; c < in; c++) {
-            const unsigned field = packed[r % rows * in + c] >> (2 * (r / rows)) & 3;
-            if (field == 3) {
-                *fault = (bn_hf_fault){r, c, 2};
-                return false;
-            }
-            set_field(t2 + r * bytes, c, field);
-        }
+    if (!all_ternary(packed, rows * in)) {
+        *fault = find_fault(packed, out, in);
+        return false;
+    }
+    for (int64_t p = 0; p < rows; p++)
+        for (int field = 0; field < 4; field++)
+            unpack_row(packed + p * in, in, 2 * field, t2 + (field * rows + p) * bytes);
     return true;
 }
 

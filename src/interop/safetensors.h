@@ -76,6 +76,9 @@ const bn_st_tensor *bn_st_find(const bn_st_reader *reader, const char *name); /*
  * a value that is not finite. */
 bn_status bn_st_read_f32(const bn_st_tensor *tensor, float *out) BN_MUST_CHECK;
 
+/* BN_BAD_DATA if an element of an F16 or BF16 tensor is not finite. */
+bn_status bn_st_check_short(const bn_st_tensor *tensor) BN_MUST_CHECK;
+
 /* ---- writing ---- */
 
 typedef struct bn_st_spec {

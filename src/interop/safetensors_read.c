@@ -71,6 +71,8 @@ static bn_status find_header(const bn_st_file *file, const char **text, size_t *
     *size = (size_t)length;
     if (length == 0 || **text != '{')
         return bn_error(BN_BAD_DATA, "%s: the header does not start with '{'", file->path);
+    if (memmem(*text, *size, "\\u0000", 6)) /* would end the name early */
+        return bn_error(BN_BAD_DATA, "%s: header: a string with a NUL character", file->path);
     return check_utf8(file->path, file->map.data + 8, *size);
 }
 
@@ -315,6 +317,12 @@ static float element(const bn_st_tensor *t, int64_t i)
     return t->dtype == BN_ST_F16 ? bn_f16_to_f32(bits) : bn_bf16_to_f32(bits);
 }
 
+static bn_status not_finite(const bn_st_tensor *t, int64_t i)
+{
+    return bn_error(BN_BAD_DATA, "%s: %s: element %lld: expected finite, found %g", t->path,
+                    t->name, (long long)i, (double)element(t, i));
+}
+
 bn_status bn_st_read_f32(const bn_st_tensor *t, float *out)
 {
     if (t->dtype != BN_ST_F32 && t->dtype != BN_ST_F16 && t->dtype != BN_ST_BF16)
@@ -323,8 +331,14 @@ bn_status bn_st_read_f32(const bn_st_tensor *t, float *out)
     for (int64_t i = 0; i < t->count; i++) {
         out[i] = element(t, i);
         if (!isfinite(out[i]))
-            return bn_error(BN_BAD_DATA, "%s: %s: element %lld: expected finite, found %g", t->path,
-                            t->name, (long long)i, (double)out[i]);
+            return not_finite(t, i);
     }
     return BN_OK;
+}
+
+bn_status bn_st_check_short(const bn_st_tensor *t)
+{
+    const int exponent = t->dtype == BN_ST_F16 ? BN_F16_EXPONENT : BN_BF16_EXPONENT;
+    const int64_t bad = bn_shorts_not_finite(t->data, t->count, exponent);
+    return bad < 0 ? BN_OK : not_finite(t, bad);
 }

@@ -28,6 +28,32 @@ static void test_layout(void **state)
     assert_int_equal(fault.column, 1);
 }
 
+/* Against the layout's definition, for columns that fill no byte or register. */
+static void test_any_width(void **state)
+{
+    (void)state;
+    enum { OUT = 12, MOST = 19 };
+    int8_t codes[OUT * MOST];
+    uint8_t t2[OUT * 5], back[OUT * 5], packed[OUT / 4 * MOST];
+    bn_hf_fault fault;
+    for (int64_t in = 1; in <= MOST; in++) {
+        for (int i = 0; i < OUT * (int)in; i++)
+            codes[i] = (int8_t)(i * i / 3 % 3 - 1);
+        memset(packed, 0, sizeof packed);
+        for (int64_t r = 0; r < OUT; r++)
+            for (int64_t c = 0; c < in; c++)
+                packed[r % (OUT / 4) * in + c] |=
+                    (uint8_t)((codes[r * in + c] + 1) << (2 * (r / (OUT / 4))));
+        bn_t2_pack(codes, OUT, in, t2);
+        assert_true(bn_hf_unpack(packed, OUT, in, back, &fault));
+        assert_memory_equal(back, t2, (size_t)(OUT * bn_t2_row_bytes(in)));
+        packed[in] |= 0x0c; /* second byte row, column 0, bits 2-3: row 1 + 3 */
+        assert_false(bn_hf_unpack(packed, OUT, in, back, &fault));
+        assert_int_equal(fault.row, 4);
+        assert_int_equal(fault.column, 0);
+    }
+}
+
 static void test_recover(void **state)
 {
     (void)state;
@@ -172,9 +198,10 @@ static void test_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout),   cmocka_unit_test(test_recover),
-        cmocka_unit_test(test_families), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_settings), cmocka_unit_test(test_written),
+        cmocka_unit_test(test_layout),  cmocka_unit_test(test_any_width),
+        cmocka_unit_test(test_recover), cmocka_unit_test(test_families),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,6 +196,9 @@ static void test_hostile(void **state)
     refuses("{\"\":" T("\"U8\"", "[1]", "[0,1]") "}", 1, "without a name");
     refuses("{\"a\":" T("\"U8\"", "[1]", "[0,1]") ",\"a\":" T("\"U8\"", "[1]", "[0,1]") "}", 1,
             "given twice");
+    refuses("{\"\\u0061\":" T("\"U8\"", "[1]", "[0,1]") ",\"a\":" T("\"U8\"", "[1]", "[1,2]") "}",
+            2, "given twice");
+    refuses("{\"a\\u0000b\":" T("\"U8\"", "[1]", "[0,1]") "}", 1, "NUL");
     refuses("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1,
             "given twice");
     refuses("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":1}}", 1, "alone");
@@ -243,6 +246,20 @@ static void test_not_finite(void **state)
     assert_ok(bn_st_open("nan.safetensors", &reader));
     assert_int_equal(bn_st_read_f32(bn_st_at(reader, 0), &value), BN_BAD_DATA);
     bn_st_close(reader);
+    enum { COUNT = 5000, BAD = 4999 }; /* past the first block */
+    static uint16_t shorts[COUNT];
+    const uint16_t bad[2][2] = {{0x7f80, 0xffc0}, {0x7c00, 0xfe00}}; /* infinity, NaN */
+    for (int i = 0; i < 4; i++) {
+        const bn_st_spec half = {"n", i < 2 ? BN_ST_BF16 : BN_ST_F16, 1, {COUNT}};
+        shorts[BAD] = bad[i / 2][i % 2];
+        assert_ok(bn_st_create("nan.safetensors", &half, 1, "pt", &w));
+        assert_ok(bn_st_write(w, shorts, sizeof shorts));
+        assert_ok(bn_st_commit(w));
+        assert_ok(bn_st_open("nan.safetensors", &reader));
+        assert_int_equal(bn_st_check_short(bn_st_at(reader, 0)), BN_BAD_DATA);
+        assert_non_null(strstr(bn_error_text(), "element 4999"));
+        bn_st_close(reader);
+    }
 }
 
 static void put_index(const char *json)

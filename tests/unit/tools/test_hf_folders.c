@@ -138,7 +138,10 @@ typedef struct edit {
     const char *rename[2]; /* of tensors: part of the name, and what it becomes */
     const char *drop;      /* tensors whose name has this are left out */
     const char *extra;     /* a tensor [2] of this name is added */
+    bool head;             /* an lm_head of zeros in float32 is added */
 } edit;
+
+enum { VOCAB = 256, HIDDEN = 64 };
 
 static char *renamed(const char *name, const edit *e)
 {
@@ -153,6 +156,7 @@ static void write_theirs(const edit *e)
 {
     bn_st_reader *from;
     bn_st_writer *to;
+    static const unsigned char zeros[VOCAB * HIDDEN * sizeof(float)];
     bn_st_spec specs[64] = {{0}};
     const unsigned char *data[64];
     int n = 0;
@@ -169,7 +173,11 @@ static void write_theirs(const edit *e)
     }
     if (e->extra) {
         specs[n] = (bn_st_spec){bn_strdup(e->extra), BN_ST_F32, 1, {2}};
-        data[n++] = (const unsigned char *)"\0\0\0\0\0\0\0";
+        data[n++] = zeros;
+    }
+    if (e->head) {
+        specs[n] = (bn_st_spec){bn_strdup("lm_head.weight"), BN_ST_F32, 2, {VOCAB, HIDDEN}};
+        data[n++] = zeros;
     }
     assert_ok(bn_st_create("theirs/model.safetensors", specs, n, "pt", &to));
     for (int i = 0; i < n; i++) {
@@ -183,11 +191,13 @@ static void write_theirs(const edit *e)
     bn_st_close(from);
 }
 
-#define CONFIG(type, more)                                                                         \
+#define UNTIED(type, more)                                                                         \
     "{\"model_type\":\"" type "\",\"vocab_size\":256,\"hidden_size\":64,"                          \
     "\"intermediate_size\":96,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                  \
-    "\"num_key_value_heads\":2,\"max_position_embeddings\":160,\"tie_word_embeddings\":true" more  \
-    "}"
+    "\"num_key_value_heads\":2,\"max_position_embeddings\":160" more "}"
+#define CONFIG(type, more) UNTIED(type, ",\"tie_word_embeddings\":true" more)
+#define OFFLINE                                                                                    \
+    ",\"quantization_config\":{\"quant_method\":\"bitnet\",\"linear_class\":\"autobitlinear\"}"
 
 static bn_status import_theirs(const edit *e, bn_import_report *report)
 {
@@ -253,9 +263,7 @@ static void test_scale_directions(void **state)
     fixture f;
     bn_export_set once, again;
     bn_import_report report;
-    const edit multiplies = {
-        .config = CONFIG("bitnet", ",\"quantization_config\":{\"quant_method\":\"bitnet\","
-                                   "\"linear_class\":\"autobitlinear\"}")};
+    const edit multiplies = {.config = CONFIG("bitnet", OFFLINE)};
     const edit divides = {
         .config = CONFIG("bitnet", ",\"quantization_config\":{\"quant_method\":\"bitnet\"}")};
     fixture_open(&f, "quantization.weight_scale=tensor");
@@ -277,6 +285,49 @@ static void test_scale_directions(void **state)
     fixture_close(&f);
 }
 
+/* Short matrices go into a packed file as they are, unless another one is wide. */
+static void test_stored_types(void **state)
+{
+    (void)state;
+    static const char name[] = "model.embed_tokens.weight";
+    static const bn_encoding types[] = {BN_ENC_BFLOAT16, BN_ENC_FLOAT16};
+    fixture f;
+    bn_import_report report;
+    bn_export_set stored, widened;
+    const edit same = {.config = CONFIG("bitnet", OFFLINE)};
+    const edit mixed = {.config = UNTIED("bitnet", OFFLINE), .head = true};
+    fixture_open(&f, "quantization.weight_scale=tensor");
+    fixture_save(&f, "model.h5");
+    for (int i = 0; i < 2; i++) {
+        const bn_hf_export_request request = {.form = BN_HF_PACKED, .floats = types[i]};
+        assert_ok(export_as("model.h5", request, f.backend));
+        assert_ok(import_theirs(&same, &report));
+        assert_non_null(strstr(report.json, bn_encoding_name(types[i])));
+        bn_import_report_clear(&report);
+        assert_ok(bn_export_collect_packed("imported.h5", &stored));
+        assert_ok(import_theirs(&mixed, &report));
+        assert_non_null(strstr(report.json, "\"float32\""));
+        bn_import_report_clear(&report);
+        assert_ok(bn_export_collect_packed("imported.h5", &widened));
+        for (int k = 0; k < stored.count; k++)
+            if (strcmp(stored.items[k].name, name) == 0) {
+                const float *exact = f.model->embed_tokens.weight->value.buffer
+                                         ? bn_tensor_data(&f.model->embed_tokens.weight->value)
+                                         : NULL;
+                /* the head sorts before it */
+                const bn_export_item *other = &widened.items[k + 1];
+                assert_string_equal(other->name, name);
+                for (int64_t e = 0; e < stored.items[k].count; e++) {
+                    assert_true(stored.items[k].data[e] == bn_export_round(exact[e], types[i]));
+                    assert_true(stored.items[k].data[e] == other->data[e]);
+                }
+            }
+        bn_export_set_clear(&stored);
+        bn_export_set_clear(&widened);
+    }
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_full_folder_is_left_alone),
         cmocka_unit_test(test_imports),
         cmocka_unit_test(test_scale_directions),
+        cmocka_unit_test(test_stored_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
