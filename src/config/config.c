@@ -224,6 +224,13 @@ void bn_config_diff_clear(bn_config_diff *diff)
     *diff = (bn_config_diff){0};
 }
 
+/* A group size that no weight is quantized with means nothing. */
+static bool is_idle(const bn_config_difference *d, const bn_config *a, const bn_config *b)
+{
+    return strcmp(d->key, "quantization.group_size") == 0 &&
+           bn_config_group_size(a) == bn_config_group_size(b);
+}
+
 bn_status bn_config_check_resume(const bn_config *saved, const bn_config *now)
 {
     bn_status status = BN_OK;
@@ -231,7 +238,7 @@ bn_status bn_config_check_resume(const bn_config *saved, const bn_config *now)
     BN_TRY(bn_config_compare(saved, now, &diff));
     for (int64_t i = 0; i < diff.count && status == BN_OK; i++) {
         const bn_config_difference *d = &diff.items[i];
-        if (d->role & BN_CFG_ARCH)
+        if (d->role & BN_CFG_ARCH && !is_idle(d, saved, now))
             status = bn_error(BN_BAD_CONFIG,
                               "%s: the checkpoint was trained with %s and cannot go on with %s",
                               d->key, d->a, d->b);

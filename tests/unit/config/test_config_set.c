@@ -123,6 +123,12 @@ static void test_compare(void **state)
     set("training.threads=2");
     set("data.validation=v");
     assert_ok(bn_config_check_resume(&saved, &config));
+    set("quantization.group_size=128"); /* counts where scales are per group */
+    assert_int_equal(bn_config_check_resume(&saved, &config), BN_BAD_CONFIG);
+    saved.quantization.weight_scale = config.quantization.weight_scale = BN_WEIGHT_SCALE_TENSOR;
+    assert_ok(bn_config_check_resume(&saved, &config));
+    saved.quantization.weight_scale = config.quantization.weight_scale = BN_WEIGHT_SCALE_GROUP;
+    set("quantization.group_size=64");
     set("model.hidden_act=silu");
     set("quantization.modules_to_not_convert=a,b");
     assert_ok(bn_config_compare(&saved, &config, &diff));
