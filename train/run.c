@@ -255,6 +255,20 @@ static bn_status begin(run *r, bn_backend *backend)
 
 /* ---- saving ------------------------------------------------------------- */
 
+/* Which checkpoint is best may be unreadable: then all stay, and the run goes
+ * on. */
+static bn_status prune(const run *r)
+{
+    const bn_status status =
+        bn_checkpoint_prune(r->folder.path, (int)r->config->training.save_total_limit,
+                            r->trainer->progress.step);
+    if (status != BN_BAD_DATA && status != BN_NO_INPUT)
+        return status;
+    note(r, bn_format("no old checkpoint is deleted: %s", bn_error_text()));
+    bn_error_clear();
+    return BN_OK;
+}
+
 static bn_status save(run *r)
 {
     bn_train_progress *p = &r->trainer->progress;
@@ -272,7 +286,7 @@ static bn_status save(run *r)
     BN_TRY(bn_checkpoint_set_mark(dir, BN_MARK_LATEST, p->step));
     if (p->best_step == p->step)
         BN_TRY(bn_checkpoint_set_mark(dir, BN_MARK_BEST, p->step));
-    return bn_checkpoint_prune(dir, (int)r->config->training.save_total_limit, p->step);
+    return prune(r);
 }
 
 /* ---- one step's aftermath ----------------------------------------------- */

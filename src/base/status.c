@@ -34,6 +34,9 @@ bn_status bn_error_in(bn_status status, const char *context)
 {
     if (status == BN_OK)
         return BN_OK;
+    const size_t length = strlen(context);
+    if (strncmp(error_text, context, length) == 0 && error_text[length] == ':')
+        return status; /* whoever found the error named it already */
     return bn_error(status, "%s: %s", context, error_text);
 }
 

@@ -52,7 +52,7 @@ typedef enum bn_status {
 bn_status bn_error(bn_status status, const char *fmt, ...) BN_PRINTF(2, 3);
 
 /* Puts "context: " before the present text (a file name, say) and returns
- * `status` unchanged; does nothing for BN_OK. */
+ * `status` unchanged; does nothing for BN_OK, nor where it is there already. */
 bn_status bn_error_in(bn_status status, const char *context);
 
 /* bn_error() for a failed allocation of `bytes` for `what`; returns BN_FAIL. */

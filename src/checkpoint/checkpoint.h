@@ -145,7 +145,9 @@ bn_status bn_checkpoint_find_best(const char *dir, int64_t *step, char **path,
 
 /* Deletes all but the newest `limit` (0: delete none), the one marked best and
  * the one of step `verified` (the last that was seen to verify: after a save,
- * that one). Also removes temporary files that a killed run left behind. */
+ * that one). Also removes temporary files that a killed run left behind.
+ * BN_BAD_DATA or BN_NO_INPUT: the mark of the best one cannot be read, and no
+ * checkpoint was deleted. */
 bn_status bn_checkpoint_prune(const char *dir, int limit, int64_t verified) BN_MUST_CHECK;
 
 /* ---- what a file is ---- */

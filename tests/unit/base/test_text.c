@@ -136,6 +136,10 @@ static void test_error_record(void **state)
     assert_string_equal(bn_error_text(), "file: disk 7");
     assert_int_equal(bn_error_in(BN_OK, "file"), BN_OK);
     assert_string_equal(bn_error_text(), "file: disk 7");
+    assert_int_equal(bn_error_in(BN_IO, "file"), BN_IO); /* it says so already */
+    assert_string_equal(bn_error_text(), "file: disk 7");
+    assert_int_equal(bn_error_in(BN_IO, "fil"), BN_IO);
+    assert_string_equal(bn_error_text(), "fil: file: disk 7");
     /* One line, and nothing that steers a terminal, whatever a file says. */
     assert_int_equal(bn_error(BN_BAD_DATA, "a\tb\r\nc\x1b[2J\x7f \xc3\xa9"), BN_BAD_DATA);
     assert_string_equal(bn_error_text(), "a b  c?[2J? \xc3\xa9");

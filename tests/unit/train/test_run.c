@@ -512,6 +512,35 @@ static void test_checkpoints_are_pruned(void **state)
     bn_config_clear(&config);
 }
 
+static void spoil_mark(void *arg, const bn_trainer *trainer, const bn_step_result *result)
+{
+    (void)arg;
+    (void)result;
+    if (trainer->progress.step == 5)
+        assert_ok(bn_fs_write("spoilt/best", "which?\n", 7));
+}
+
+/* A mark that cannot be read may mean any checkpoint: all stay, the run goes on. */
+static void test_unreadable_best(void **state)
+{
+    (void)state;
+    bn_config config;
+    bn_text notes = {0};
+    bn_strings names = {0};
+    help_config(&config, "spoilt", "training.save_interval=2", "training.save_total_limit=1",
+                "training.max_steps=11", "data.validation_fraction=0", NULL);
+    help_remove("spoilt");
+    bn_run_options options = with_notes(&notes);
+    options.observer.step = spoil_mark;
+    assert_ok(help_run(&config, &options, NULL));
+    assert_non_null(strstr(notes.data, "no old checkpoint is deleted: spoilt/best: expected"));
+    assert_ok(bn_fs_list("spoilt", "checkpoint-", ".h5", &names));
+    assert_int_equal(names.count, 5); /* 4, and all of 6, 8, 10, 11 */
+    bn_strings_clear(&names);
+    bn_text_clear(&notes);
+    bn_config_clear(&config);
+}
+
 /* Nothing held out: no evaluation, no best; the summary says null. */
 static void test_without_validation(void **state)
 {
@@ -566,6 +595,7 @@ int main(void)
         cmocka_unit_test(test_early_stop),
         cmocka_unit_test(test_nan_names_last_good_checkpoint),
         cmocka_unit_test(test_checkpoints_are_pruned),
+        cmocka_unit_test(test_unreadable_best),
         cmocka_unit_test(test_without_validation),
         cmocka_unit_test(test_missing_and_short_text),
     };
