@@ -218,8 +218,6 @@ static void set_array(hid_t file, const contents *c, recipe *r)
         H5Pset_deflate(create, 1);
     if (ndim && how & 8)
         H5Pset_fletcher32(create);
-    if (ndim && how & 16)
-        H5Pset_scaleoffset(create, H5Z_SO_INT, 2);
     if (strcmp(name, "/") != 0)
         H5Ldelete(file, name, H5P_DEFAULT);
     hid_t d = space < 0 ? H5I_INVALID_HID
