@@ -146,6 +146,16 @@ out:
     return status;
 }
 
+uint64_t bn_trainer_save_bytes(const bn_trainer *t)
+{
+    enum { PER_ARRAY = 4096, FIXED = 1 << 16 }; /* what HDF5 keeps around the data */
+    const char *tokenizer = bn_tokenizer_source(t->data->tokenizer);
+    const uint64_t arrays = 3 * (uint64_t)t->model->params.count;
+    const uint64_t floats = 3 * (uint64_t)bn_param_set_numel(&t->model->params);
+    return FIXED + arrays * PER_ARRAY + floats * sizeof(float) + t->telemetry.code_bytes +
+           strlen(tokenizer);
+}
+
 static double number(const cJSON *object, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);

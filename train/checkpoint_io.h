@@ -22,6 +22,9 @@
 bn_status bn_trainer_save(bn_trainer *trainer, const char *path,
                           uint64_t metrics_bytes) BN_MUST_CHECK;
 
+/* About what a checkpoint of this trainer takes on the disk, a little more. */
+uint64_t bn_trainer_save_bytes(const bn_trainer *trainer);
+
 /* What is not as it was when the checkpoint was saved. */
 typedef struct bn_restored {
     bool data_restarted;   /* the order of the training data starts anew */

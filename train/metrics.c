@@ -7,6 +7,8 @@
 
 struct bn_metrics {
     bn_file *file;
+    uint64_t whole;  /* bytes of whole lines in it */
+    bn_text waiting; /* lines that are not in it yet */
 };
 
 /* Whether a line tells of a step up to `limit`. */
@@ -56,6 +58,7 @@ bn_status bn_metrics_open(const char *path, int64_t step, bn_metrics **out)
     BN_TRY_OUT(bn_file_append(path, &metrics->file));
     BN_TRY_OUT(length_until(path, step, &keep));
     BN_TRY_OUT(bn_file_truncate(metrics->file, keep));
+    metrics->whole = keep;
     *out = metrics;
 out:
     if (status != BN_OK) {
@@ -71,8 +74,27 @@ bn_status bn_metrics_close(bn_metrics *metrics)
     if (!metrics)
         return BN_OK;
     bn_status status = bn_file_close(metrics->file);
+    bn_text_clear(&metrics->waiting);
     free(metrics);
     return status;
+}
+
+/* All that waits, after what a failed write may have left of a line. */
+bn_status bn_metrics_flush(bn_metrics *m)
+{
+    if (m->waiting.size == 0)
+        return BN_OK;
+    if (bn_file_size(m->file) != m->whole)
+        BN_TRY(bn_file_truncate(m->file, m->whole));
+    BN_TRY(bn_file_write(m->file, m->waiting.data, m->waiting.size));
+    m->whole = bn_file_size(m->file);
+    bn_text_clear(&m->waiting);
+    return BN_OK;
+}
+
+size_t bn_metrics_waiting(const bn_metrics *m)
+{
+    return m->waiting.size;
 }
 
 static void write_layers(bn_json *json, const bn_metrics_record *record)
@@ -119,12 +141,14 @@ bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record)
         write_layers(&json, record);
     bn_json_object_end(&json);
     BN_TRY(bn_json_take(&json, &line));
-    bn_status status = bn_file_write(metrics->file, line, strlen(line));
+    bn_text_add(&metrics->waiting, line);
     free(line);
-    return status;
+    if (metrics->waiting.failed)
+        return bn_error_nomem("lines of metrics", metrics->waiting.size);
+    return bn_metrics_flush(metrics);
 }
 
 uint64_t bn_metrics_bytes(const bn_metrics *metrics)
 {
-    return bn_file_size(metrics->file);
+    return metrics->whole;
 }

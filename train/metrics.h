@@ -37,9 +37,15 @@ typedef struct bn_metrics bn_metrics;
 bn_status bn_metrics_open(const char *path, int64_t step, bn_metrics **out) BN_MUST_CHECK;
 bn_status bn_metrics_close(bn_metrics *metrics) BN_MUST_CHECK; /* frees; NULL is fine */
 
+/* Adds a line. BN_IO: the disk does not take it now; it waits, in order, for the
+ * next call of this or of bn_metrics_flush(). */
 bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record) BN_MUST_CHECK;
+bn_status bn_metrics_flush(bn_metrics *metrics) BN_MUST_CHECK;
 
-/* Length of the file. */
+/* Bytes of lines that wait; closing drops them. */
+size_t bn_metrics_waiting(const bn_metrics *metrics);
+
+/* Length of the file, whole lines only. */
 uint64_t bn_metrics_bytes(const bn_metrics *metrics);
 
 #endif

@@ -9,7 +9,7 @@
 #include "model/device.h"
 #include "train/checkpoint_io.h"
 #include "train/memory.h"
-#include "train/run_folder.h"
+#include "train/saver.h"
 
 typedef struct run {
     const bn_config *config;
@@ -21,11 +21,12 @@ typedef struct run {
     bn_metrics *metrics;
     bn_checkpoint *from; /* resumed from, open while starting; NULL: a fresh start */
     char *from_path;
-    int64_t saved_step; /* of the newest checkpoint in the folder; -1: none */
-    bool settled;       /* the folder is this run's */
-    bn_backend *cpu;    /* where the run goes on when its device is lost; else NULL */
-    char *cpu_text;     /* its description */
-    int64_t lost_step;  /* where it goes on */
+    bn_saver saver;
+    bool settled;      /* the folder is this run's */
+    bool metrics_wait; /* for room on the disk */
+    bn_backend *cpu;   /* where the run goes on when its device is lost; else NULL */
+    char *cpu_text;    /* its description */
+    int64_t lost_step; /* where it goes on */
     double started, elapsed_before;
     double line_training_s; /* training time at the last metrics line */
     int64_t line_tokens;
@@ -37,23 +38,28 @@ typedef struct run {
 
 static void note(const run *r, char *text)
 {
-    const bn_run_observer *observer = &r->options->observer;
-    if (text && observer->note)
-        observer->note(observer->arg, text);
-    free(text);
+    bn_observer_note(&r->options->observer, text);
 }
 
 static void warn(const run *r, char *text)
 {
-    const bn_run_observer *observer = &r->options->observer;
-    if (text && observer->warning)
-        observer->warning(observer->arg, text);
-    free(text);
+    bn_observer_warn(&r->options->observer, text);
 }
 
 static double elapsed(const run *r)
 {
     return r->elapsed_before + bn_seconds() - r->started;
+}
+
+static bool stopped_early(const run *r)
+{
+    const int64_t patience = r->config->training.early_stop_patience;
+    return patience > 0 && r->trainer->progress.evals_since_best >= patience;
+}
+
+static bool at_end(const run *r)
+{
+    return r->trainer->progress.step >= r->config->training.max_steps || stopped_early(r);
 }
 
 /* ---- starting ----------------------------------------------------------- */
@@ -191,7 +197,7 @@ static bn_status restore(run *r)
     if (!is_own)
         return BN_OK;
     /* A run killed between saving and marking left the marks behind. */
-    r->saved_step = p->step;
+    r->saver.saved_step = p->step;
     BN_TRY(mark_if_there(r, BN_MARK_LATEST, p->step, &there));
     return mark_if_there(r, BN_MARK_BEST, p->best_step, &there);
 }
@@ -219,6 +225,8 @@ static bn_status prepare(run *r)
     r->start_rss = bn_resident_bytes();
     BN_TRY(bn_train_data_open(r->config, &r->data));
     BN_TRY(bn_run_folder_open(r->config->output_dir, folder_mode(r), &r->folder));
+    if (r->options->resume) /* a killed run's temporary files take room */
+        BN_TRY(bn_checkpoint_prune(r->folder.path, 0, -1));
     return open_checkpoint(r);
 }
 
@@ -244,6 +252,8 @@ static bn_status begin(run *r, bn_backend *backend)
     BN_TRY(bn_trainer_new(r->config, &r->data, backend, r->options->one_batch, &r->trainer));
     if (r->from)
         BN_TRY(restore(r));
+    if (!r->settled && !at_end(r))
+        BN_TRY(bn_saver_check_space(&r->saver, r->trainer, folder_mode(r) == BN_FOLDER_OVERWRITE));
     BN_TRY(settle(r));
     BN_TRY(open_metrics(r));
     bn_checkpoint_close(r->from);
@@ -255,38 +265,10 @@ static bn_status begin(run *r, bn_backend *backend)
 
 /* ---- saving ------------------------------------------------------------- */
 
-/* Which checkpoint is best may be unreadable: then all stay, and the run goes
- * on. */
-static bn_status prune(const run *r)
+static bn_status save(run *r, bool last)
 {
-    const bn_status status =
-        bn_checkpoint_prune(r->folder.path, (int)r->config->training.save_total_limit,
-                            r->trainer->progress.step);
-    if (status != BN_BAD_DATA && status != BN_NO_INPUT)
-        return status;
-    note(r, bn_format("no old checkpoint is deleted: %s", bn_error_text()));
-    bn_error_clear();
-    return BN_OK;
-}
-
-static bn_status save(run *r)
-{
-    bn_train_progress *p = &r->trainer->progress;
-    const char *dir = r->folder.path;
-    if (r->saved_step == p->step)
-        return BN_OK;
-    char *path = bn_checkpoint_path(dir, p->step);
-    if (!path)
-        return BN_FAIL;
-    p->elapsed_s = elapsed(r);
-    bn_status status = bn_trainer_save(r->trainer, path, bn_metrics_bytes(r->metrics));
-    free(path);
-    BN_TRY(status);
-    r->saved_step = p->step;
-    BN_TRY(bn_checkpoint_set_mark(dir, BN_MARK_LATEST, p->step));
-    if (p->best_step == p->step)
-        BN_TRY(bn_checkpoint_set_mark(dir, BN_MARK_BEST, p->step));
-    return prune(r);
+    r->trainer->progress.elapsed_s = elapsed(r);
+    return bn_saver_save(&r->saver, r->trainer, bn_metrics_bytes(r->metrics), last);
 }
 
 /* ---- one step's aftermath ----------------------------------------------- */
@@ -308,6 +290,24 @@ static bn_status evaluate(run *r)
         p->evals_since_best++;
     }
     return BN_OK;
+}
+
+/* Lines that a full disk does not take wait for a while. */
+static bn_status put_record(run *r, const bn_metrics_record *record)
+{
+    enum { WAITING_MAX = 1 << 20 };
+    bn_status status = bn_metrics_write(r->metrics, record);
+    const bool waits = status == BN_IO;
+    if (waits && bn_metrics_waiting(r->metrics) <= WAITING_MAX) {
+        if (!r->metrics_wait)
+            warn(r, bn_format("%s; metrics wait in memory, training goes on", bn_error_text()));
+        bn_error_clear();
+        status = BN_OK;
+    }
+    if (status == BN_OK && r->metrics_wait && !waits)
+        warn(r, bn_format("metrics are written again, none is lost"));
+    r->metrics_wait = waits;
+    return status;
 }
 
 static bn_status write_line(run *r)
@@ -338,7 +338,7 @@ static bn_status write_line(run *r)
     p->loss_count = 0;
     r->line_training_s = p->training_s;
     r->line_tokens = p->tokens_seen;
-    BN_TRY(bn_metrics_write(r->metrics, &record));
+    BN_TRY(put_record(r, &record));
     if (r->options->observer.record)
         r->options->observer.record(r->options->observer.arg, &record);
     return BN_OK;
@@ -347,17 +347,6 @@ static bn_status write_line(run *r)
 static bool every(int64_t interval, int64_t step)
 {
     return interval > 0 && step % interval == 0;
-}
-
-static bool stopped_early(const run *r)
-{
-    const int64_t patience = r->config->training.early_stop_patience;
-    return patience > 0 && r->trainer->progress.evals_since_best >= patience;
-}
-
-static bool at_end(const run *r)
-{
-    return r->trainer->progress.step >= r->config->training.max_steps || stopped_early(r);
 }
 
 static bn_status after_step(run *r)
@@ -373,7 +362,7 @@ static bn_status after_step(run *r)
         BN_TRY(write_line(r));
     const bool best = r->evaluated && r->trainer->progress.best_step == step;
     if (best || at_end(r) || every(r->config->training.save_interval, step))
-        BN_TRY(save(r));
+        BN_TRY(save(r, at_end(r)));
     return BN_OK;
 }
 
@@ -383,7 +372,7 @@ static bn_status name_last_good(const run *r, bn_status status)
     if (status != BN_FAIL && status != BN_IO && status != BN_NO_DEVICE)
         return status;
     char *text = bn_strdup(bn_error_text());
-    char *path = r->saved_step >= 0 ? bn_checkpoint_path(r->folder.path, r->saved_step) : NULL;
+    char *path = bn_saver_last_good(&r->saver);
     bn_error(status, "%s; %s%s%s", text ? text : "a step failed",
              path ? "last good checkpoint: " : "no checkpoint has been saved", path ? path : "",
              status == BN_NO_DEVICE && path ? " (--resume auto goes on from it, on any device)"
@@ -395,7 +384,9 @@ static bn_status name_last_good(const run *r, bn_status status)
 
 static bn_status interrupted(run *r)
 {
-    BN_TRY(save(r));
+    BN_TRY(save(r, true));
+    if (bn_metrics_flush(r->metrics) != BN_OK)
+        warn(r, bn_format("the last metrics are lost: %s", bn_error_text()));
     return bn_error(BN_INTERRUPTED,
                     "stopped after step %lld, checkpoint saved in %s: --resume auto goes on",
                     (long long)r->trainer->progress.step, r->folder.path);
@@ -503,7 +494,8 @@ static bn_status summarize(run *r, char **out)
 static bn_status finish(run *r, char **summary)
 {
     char *text;
-    BN_TRY(save(r));
+    BN_TRY(save(r, true));
+    BN_TRY(bn_metrics_flush(r->metrics));
     BN_TRY(summarize(r, &text));
     bn_status status = bn_run_folder_write(&r->folder, "summary.json", text);
     if (status == BN_OK)
@@ -539,9 +531,9 @@ static bn_status leave(run *r)
 /* What the run goes on from: its own last checkpoint, else what it started from. */
 static bn_status reopen_checkpoint(run *r)
 {
-    if (r->saved_step >= 0) {
+    if (r->saver.saved_step >= 0) {
         free(r->from_path);
-        r->from_path = bn_checkpoint_path(r->folder.path, r->saved_step);
+        r->from_path = bn_saver_last_good(&r->saver);
         if (!r->from_path)
             return BN_FAIL;
     }
@@ -587,8 +579,11 @@ bn_status bn_run_train(const bn_config *config, bn_backend *backend, const bn_ru
     run r = {.config = config,
              .options = options,
              .first_device = backend->name,
-             .saved_step = -1,
-             .folder = {.lock = -1}};
+             .folder = {.lock = -1},
+             .saver = {.observer = &options->observer,
+                       .limit = config->training.save_total_limit,
+                       .saved_step = -1}};
+    r.saver.folder = &r.folder;
     *summary = NULL;
     BN_TRY_OUT(prepare(&r));
     status = sit(&r, backend, summary);

@@ -7,17 +7,7 @@
 #ifndef BN_TRAIN_RUN_H
 #define BN_TRAIN_RUN_H
 
-#include "train/metrics.h"
-#include "train/trainer.h"
-
-/* All may be NULL. Called between steps, from the caller's thread. */
-typedef struct bn_run_observer {
-    void *arg;
-    void (*note)(void *arg, const char *text);    /* one line, without newline */
-    void (*warning)(void *arg, const char *text); /* the same, to be shown in any case */
-    void (*step)(void *arg, const bn_trainer *trainer, const bn_step_result *result);
-    void (*record)(void *arg, const bn_metrics_record *record);
-} bn_run_observer;
+#include "train/observer.h"
 
 typedef struct bn_run_options {
     const char *resume; /* NULL, "auto", a checkpoint or a folder of them */
@@ -33,7 +23,8 @@ typedef struct bn_run_options {
  * frees; NULL unless BN_OK). BN_INTERRUPTED: stopped early, checkpoint saved
  * and named in the message. BN_FAIL: loss or gradient not finite, naming step
  * and last good checkpoint. BN_USAGE: the folder is refused. BN_NO_DEVICE: the
- * device was lost; the last checkpoint, named in the message, is as it was. Else
+ * device was lost; the last checkpoint, named in the message, is as it was. BN_IO:
+ * the disk is too full to start (saver.h), or saving failed repeatedly. Else
  * what trainer.h, checkpoint_io.h and run_folder.h return.
  *
  * With training.device_fallback a lost device is a warning: the run goes on from

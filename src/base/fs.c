@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* ---- the seam ---- */
@@ -29,6 +28,7 @@ static const bn_fs_ops real_ops = {
     .rename = rename,
     .unlink = unlink,
     .mkdir = mkdir,
+    .statvfs = statvfs,
 };
 
 static const bn_fs_ops *ops = &real_ops;
@@ -124,7 +124,7 @@ bn_status bn_fs_dir_empty(const char *path, bool *empty)
 bn_status bn_fs_free_space(const char *path, uint64_t *bytes)
 {
     struct statvfs st;
-    if (statvfs(path, &st) == 0) {
+    if (ops->statvfs(path, &st) == 0) {
         *bytes = (uint64_t)st.f_bavail * st.f_frsize;
         return BN_OK;
     }

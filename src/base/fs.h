@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 
 #include "base/text.h"
@@ -25,6 +26,7 @@ typedef struct bn_fs_ops {
     int (*rename)(const char *from, const char *to);
     int (*unlink)(const char *path);
     int (*mkdir)(const char *path, mode_t mode);
+    int (*statvfs)(const char *path, struct statvfs *out);
 } bn_fs_ops;
 
 /* Present table. For tests only: replaces it and returns the one before; NULL

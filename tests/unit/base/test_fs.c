@@ -115,9 +115,14 @@ static int faulty_mkdir(const char *path, mode_t mode)
     return strike("mkdir") ? -1 : mkdir(path, mode);
 }
 
+static int faulty_statvfs(const char *path, struct statvfs *out)
+{
+    return strike("statvfs") ? -1 : statvfs(path, out);
+}
+
 static const bn_fs_ops faulty_ops = {
-    faulty_open,  faulty_write,  faulty_fsync,  faulty_ftruncate,
-    faulty_close, faulty_rename, faulty_unlink, faulty_mkdir,
+    faulty_open,   faulty_write,  faulty_fsync, faulty_ftruncate, faulty_close,
+    faulty_rename, faulty_unlink, faulty_mkdir, faulty_statvfs,
 };
 
 static void fail_call(int number, int error)
@@ -404,6 +409,9 @@ static void test_space_and_size(void **state)
     assert_ok(bn_fs_free_space(".", &here));
     assert_ok(bn_fs_free_space("not/yet/there", &below));
     assert_true(here > 0 && below > 0);
+    fail_call(1, EIO);
+    assert_int_equal(bn_fs_free_space(".", &here), BN_IO);
+    bn_fs_set_ops(NULL);
     write_text("file", "content");
     assert_ok(bn_fs_size("file", &bytes));
     assert_int_equal(bytes, 7);
