@@ -251,9 +251,13 @@ static void test_checkpoint_head(void **state)
     /* petabytes of them: found before any memory is asked for */
     fixture_save_params(&f, "bad.h5", params, count,
                         "{\"model\": {\"hidden_size\": 1048576, \"intermediate_size\": 1048576, "
-                        "\"num_hidden_layers\": 100}}",
+                        "\"num_hidden_layers\": 20}}",
                         "byte");
     check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "1048576");
+    /* more layers than the file could hold: found before they are made */
+    fixture_save_params(&f, "bad.h5", params, count, "{\"model\": {\"num_hidden_layers\": 4096}}",
+                        "byte");
+    check_refused(&f, "bad.h5", BN_BAD_DATA, "bad.h5", "model.num_hidden_layers is 4096");
     fixture_params_free(params, count);
     fixture_close(&f);
 }
