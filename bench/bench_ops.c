@@ -214,8 +214,9 @@ static bn_status make_bitlinear(subject *s, int64_t rows, int64_t out, int64_t i
 static bn_status bitlinear(bench *b)
 {
     static const int64_t shapes[][4] = {
-        {2048, 128, 128, 64}, {2048, 384, 128, 64}, {2048, 128, 384, 64},
-        {2048, 128, 384, -1}, {2048, 384, 384, 64}, {1024, 1024, 384, 128},
+        {2048, 128, 128, 64},   {2048, 384, 128, 64}, {2048, 128, 384, 64},
+        {2048, 128, 384, -1},   {2048, 384, 384, 64}, {1024, 1024, 384, 128},
+        {2048, 1024, 1024, -1}, {512, 1536, 4096, 0}, {512, 4096, 1536, 0},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         subject s = {.name = "bitlinear", .kind = "GOPS"};

@@ -11,11 +11,16 @@ typedef struct session_graph {
     bn_value logits; /* [1,1,V]: of the last row */
 } session_graph;
 
+/* Rows of the graphs: a prompt is cut into the largest that fit. */
+static const int64_t graph_rows[] = {BN_PREFILL_ROWS, 64, 16, 4, 1};
+
+enum { GRAPHS = sizeof graph_rows / sizeof *graph_rows };
+
 struct bn_session {
     bn_model *model;
     bn_layer_cache *caches; /* one per block */
     bn_buffer cache_memory, ids_memory, arena;
-    session_graph one, chunk;
+    session_graph graphs[GRAPHS]; /* none for more rows than there are positions */
     int64_t position, capacity;
 };
 
@@ -56,6 +61,25 @@ static bn_status record(bn_session *s, session_graph *graph, int64_t rows)
     return bn_tape_plan(graph->tape, BN_NO_VALUE);
 }
 
+/* All graphs, which take turns in one arena. */
+static bn_status record_all(bn_session *s)
+{
+    bn_backend *be = s->model->backend;
+    size_t arena = 0;
+    for (int i = 0; i < GRAPHS; i++) {
+        if (graph_rows[i] > s->capacity)
+            continue;
+        BN_TRY(record(s, &s->graphs[i], graph_rows[i]));
+        const size_t bytes = bn_tape_memory_of(s->graphs[i].tape).arena;
+        arena = bytes > arena ? bytes : arena;
+    }
+    BN_TRY(be->alloc(be, arena, &s->arena));
+    for (int i = 0; i < GRAPHS; i++)
+        if (s->graphs[i].tape)
+            BN_TRY(bn_tape_bind(s->graphs[i].tape, &s->arena));
+    return BN_OK;
+}
+
 bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
 {
     bn_backend *be = model->backend;
@@ -68,16 +92,9 @@ bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
         return bn_error_nomem("a session", sizeof *s);
     s->model = model;
     s->capacity = positions ? positions : model->positions;
-    const int64_t chunk = s->capacity < BN_PREFILL_ROWS ? s->capacity : BN_PREFILL_ROWS;
     BN_TRY_OUT(alloc_caches(s));
-    BN_TRY_OUT(be->alloc(be, (size_t)chunk * sizeof(int32_t), &s->ids_memory));
-    BN_TRY_OUT(record(s, &s->one, 1));
-    BN_TRY_OUT(record(s, &s->chunk, chunk));
-    size_t one = bn_tape_memory_of(s->one.tape).arena;
-    size_t many = bn_tape_memory_of(s->chunk.tape).arena;
-    BN_TRY_OUT(be->alloc(be, one > many ? one : many, &s->arena));
-    BN_TRY_OUT(bn_tape_bind(s->one.tape, &s->arena));
-    BN_TRY_OUT(bn_tape_bind(s->chunk.tape, &s->arena));
+    BN_TRY_OUT(be->alloc(be, BN_PREFILL_ROWS * sizeof(int32_t), &s->ids_memory));
+    BN_TRY_OUT(record_all(s));
 out:
     if (status != BN_OK)
         bn_session_free(s);
@@ -91,8 +108,8 @@ void bn_session_free(bn_session *s)
     if (!s)
         return;
     bn_backend *be = s->model->backend;
-    bn_tape_free(s->one.tape);
-    bn_tape_free(s->chunk.tape);
+    for (int i = 0; i < GRAPHS; i++)
+        bn_tape_free(s->graphs[i].tape);
     be->release(be, &s->cache_memory);
     be->release(be, &s->ids_memory);
     be->release(be, &s->arena);
@@ -128,17 +145,15 @@ static bn_status run(bn_session *s, const session_graph *graph, const int32_t *i
 
 bn_status bn_session_feed(bn_session *s, const int32_t *ids, int64_t n, float *logits)
 {
-    const int64_t chunk = bn_tensor_cols(&s->chunk.ids);
-    const session_graph *last = &s->one;
+    const session_graph *last = NULL;
     if (n < 1 || n > s->capacity - s->position)
         return bn_error(BN_FAIL, "%lld tokens do not fit: %lld of %lld positions are used",
                         (long long)n, (long long)s->position, (long long)s->capacity);
-    while (n > 0) {
-        last = n >= chunk ? &s->chunk : &s->one;
-        BN_TRY(run(s, last, ids));
-        ids += bn_tensor_cols(&last->ids);
-        n -= bn_tensor_cols(&last->ids);
-    }
+    for (int i = 0; i < GRAPHS; i++)
+        for (; n >= graph_rows[i] && s->graphs[i].tape; n -= graph_rows[i], ids += graph_rows[i]) {
+            last = &s->graphs[i];
+            BN_TRY(run(s, last, ids));
+        }
     if (!logits)
         return s->model->backend->sync(s->model->backend);
     return bn_backend_get_f32(s->model->backend, bn_tape_tensor(last->tape, last->logits), logits,

@@ -1,6 +1,6 @@
 /* session.h - running a model token by token with a KV cache.
  *
- * A session records two no-gradient tapes (one token, and a chunk of
+ * A session records a few no-gradient tapes (one token, and chunks of up to
  * BN_PREFILL_ROWS tokens) over packed weights and runs them at growing
  * positions. A BitLinear gives the bits it gave in training. Where all layers
  * are BitLinear with int8 activations (the head apart, which only ever sees one
@@ -13,7 +13,7 @@
 
 #include "model/model.h"
 
-enum { BN_PREFILL_ROWS = 64 };
+enum { BN_PREFILL_ROWS = 256 };
 
 typedef struct bn_session bn_session;
 

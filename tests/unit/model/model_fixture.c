@@ -16,7 +16,7 @@ const char *__lsan_default_suppressions(void)
 
 static const char base[] =
     "{\"model\": {\"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 2,"
-    "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"max_position_embeddings\": 160,"
+    "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"max_position_embeddings\": 544,"
     "\"initializer_range\": 0.2}, \"quantization\": {\"group_size\": 32},"
     "\"training\": {\"seq_len\": 32, \"batch_size\": 4}}";
 
