@@ -227,7 +227,8 @@ static bn_status make(job *j)
 static void remove_folder(const char *dir)
 {
     static const char *const names[] = {"config.json", "generation_config.json",
-                                        "model.safetensors", "tokenizer.json"};
+                                        "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *path = bn_path_join(dir, names[i]);
         if (path)

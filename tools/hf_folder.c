@@ -10,6 +10,7 @@
 #include "interop/safetensors.h"
 #include "quant/pack.h"
 #include "quant/quantize.h"
+#include "tools/hf_tokenizer.h"
 
 const char *bn_hf_form_name(bn_hf_form form)
 {
@@ -209,6 +210,28 @@ static bn_status write_generation(const char *dir)
     return status;
 }
 
+static bn_status write_tokenizer(const char *dir, const bn_hf_folder *folder)
+{
+    bn_json json = {.indent = 2};
+    char *bytes = NULL, *config = NULL;
+    bn_status status = BN_OK;
+    const bool is_json = folder->tokenizer[0] == '{';
+    bn_json_object(&json, NULL);
+    bn_json_string(&json, "tokenizer_class", "PreTrainedTokenizerFast");
+    bn_json_bool(&json, "clean_up_tokenization_spaces", false);
+    bn_json_int(&json, "model_max_length", folder->config->model.max_position_embeddings);
+    bn_json_object_end(&json);
+    BN_TRY_OUT(bn_json_take(&json, &config));
+    if (!is_json)
+        BN_TRY_OUT(bn_hf_byte_tokenizer(&bytes));
+    BN_TRY_OUT(write_text(dir, "tokenizer.json", is_json ? folder->tokenizer : bytes));
+    BN_TRY_OUT(write_text(dir, "tokenizer_config.json", config));
+out:
+    free(bytes);
+    free(config);
+    return status;
+}
+
 bn_status bn_hf_folder_write(const char *dir, const bn_hf_folder *folder, const bn_export_set *set)
 {
     char *path = bn_path_join(dir, "model.safetensors");
@@ -217,6 +240,5 @@ bn_status bn_hf_folder_write(const char *dir, const bn_hf_folder *folder, const 
     BN_TRY(status);
     BN_TRY(write_config(dir, folder));
     BN_TRY(write_generation(dir));
-    return folder->tokenizer[0] == '{' ? write_text(dir, "tokenizer.json", folder->tokenizer)
-                                       : BN_OK;
+    return write_tokenizer(dir, folder);
 }

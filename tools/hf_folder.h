@@ -27,8 +27,8 @@ typedef struct bn_hf_folder {
     const bn_strings *float_modules;
 } bn_hf_folder;
 
-/* config.json, generation_config.json, model.safetensors and, of a tokenizer
- * that has one, tokenizer.json into the empty folder `dir`. */
+/* config.json, generation_config.json, model.safetensors, tokenizer.json and
+ * tokenizer_config.json into the empty folder `dir`. */
 bn_status bn_hf_folder_write(const char *dir, const bn_hf_folder *folder,
                              const bn_export_set *set) BN_MUST_CHECK;
 

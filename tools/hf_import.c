@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "cpu/cpu.h"
 #include "tools/hf_tensors.h"
+#include "tools/hf_tokenizer.h"
 
 typedef struct job {
     const bn_import_request *request;
@@ -45,7 +46,10 @@ static bn_status find_tokenizer(const job *j, bn_tokenizer **out)
         if (!path)
             return BN_FAIL;
         const bool there = bn_fs_exists(path);
-        bn_status status = there ? bn_tokenizer_open(path, out) : BN_OK;
+        bool bytes = false;
+        bn_status status = there ? bn_hf_is_byte_tokenizer(path, &bytes) : BN_OK;
+        if (there && status == BN_OK)
+            status = bn_tokenizer_open(bytes ? "byte" : path, out);
         free(path);
         if (there)
             return status;

@@ -10,11 +10,12 @@
 #include "tools/hf_import.h"
 #include "unit/model/model_fixture.h"
 
-static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors"};
+static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors",
+                                    "tokenizer.json", "tokenizer_config.json"};
 
 static void remove_folder(const char *dir)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         char *path = bn_path_join(dir, files[i]);
         unlink(path);
         free(path);
@@ -80,6 +81,40 @@ static void test_packed_source(void **state)
     assert_ok(export_as("packed.h5", request, f.backend));
     request.form = BN_HF_SHADOW;
     assert_int_equal(export_as("packed.h5", request, f.backend), BN_USAGE);
+    fixture_close(&f);
+}
+
+/* A model of bytes leaves with a tokenizer that others read, and comes back as one. */
+static void test_byte_tokenizer(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_tokenizer *tokenizer;
+    bn_import_report report;
+    bn_loaded loaded;
+    const bn_import_request request = {.dir = "out", .output = "back.h5", .producer = "test"};
+    char bytes[256];
+    int32_t ids[1024]; /* bn_tokenizer_max_tokens() may be generous */
+    size_t count;
+    fixture_open(&f, "quantization.weight_scale=tensor");
+    fixture_save(&f, "model.h5");
+    const bn_hf_export_request form = {.form = BN_HF_SHADOW, .floats = BN_ENC_FLOAT32};
+    assert_ok(export_as("model.h5", form, f.backend));
+    assert_ok(bn_tokenizer_open("out/tokenizer.json", &tokenizer));
+    for (int i = 0; i < 256; i++)
+        bytes[i] = (char)(i * 7);
+    assert_int_equal(bn_tokenizer_vocab_size(tokenizer), 256);
+    assert_ok(bn_tokenizer_encode(tokenizer, bytes, sizeof bytes, ids, &count));
+    assert_int_equal(count, 256);
+    for (int i = 0; i < 256; i++)
+        assert_int_equal(ids[i], (unsigned char)bytes[i]);
+    bn_tokenizer_free(tokenizer);
+    unlink("back.h5");
+    assert_ok(bn_import_run(&request, &report));
+    bn_import_report_clear(&report);
+    assert_ok(bn_loaded_open("back.h5", f.backend, false, &loaded));
+    assert_string_equal(bn_tokenizer_name(loaded.tokenizer), "byte");
+    bn_loaded_clear(&loaded);
     fixture_close(&f);
 }
 
@@ -333,6 +368,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),
         cmocka_unit_test(test_packed_source),
+        cmocka_unit_test(test_byte_tokenizer),
         cmocka_unit_test(test_damaged_before_verification),
         cmocka_unit_test(test_full_folder_is_left_alone),
         cmocka_unit_test(test_imports),
