@@ -1,6 +1,7 @@
 #!/bin/bash
 # interop.sh [REPORT.md] - compares the programs in build/bin with transformers,
 # in a Python environment of its own (build/interop-venv, made when missing).
+# docs/interop.md as REPORT.md gets its tables anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/setup.sh
