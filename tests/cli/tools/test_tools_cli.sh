@@ -11,7 +11,7 @@ python=$3
 failures=0
 unset OPENBLAS_CORETYPE
 
-rm -rf out floats empty broken ./*.h5 ./*.json ./*.unverified text.txt short.txt
+rm -rf out floats empty broken ./*.h5 ./*.gguf ./*.json ./*.unverified text.txt short.txt
 i=0
 while [ $i -lt 150 ]; do
     echo "line $i: the river runs over stones and under the mountain"
@@ -107,8 +107,14 @@ run export out
 refused 2 '-o FILE'
 run export out -o
 refused 2 output
-run export out -o model.h5 --format gguf
-refused 2 gguf hdf5
+run export out -o model.h5 --format onnx
+refused 2 onnx hdf5 gguf
+run export out -o model.gguf --format gguf --gguf-type q4_0
+refused 2 SiLU --force
+run export out -o model.gguf --format gguf --gguf-type q8_0
+refused 2 q8_0 tq2_0
+run export out -o model.h5 --float-dtype q8_0
+refused 2 q8_0 bfloat16
 run export out -o model.h5 --encoding ternary3
 refused 2 ternary3 base3x5 ternary2
 run export out -o model.h5 --float-dtype int8
@@ -125,7 +131,7 @@ run export out -o missing/model.h5
 refused 74 missing/model.h5
 run export out -o model.h5 --data nowhere.txt
 refused 66 nowhere.txt
-[ ! -e model.h5 ] && [ ! -e model.h5.unverified ] || fail 'something was left behind'
+[ ! -e model.h5 ] && [ ! -e model.h5.unverified ] && [ ! -e model.gguf ] || fail 'something was left behind'
 
 run export out -o model.h5
 expect 0 'ternary layers' 'times smaller' verified 'bit for bit' text.txt model.h5.report.json
@@ -143,7 +149,7 @@ refused 2 'the model itself'
 run export out -o small.h5 --encoding ternary2 --float-dtype bfloat16 --compress --quiet --json
 expect 0
 [ ! -s e ] || fail 'stderr is not empty'
-json "d['encoding'] == 'ternary2' and d['float_dtype'] == 'bfloat16' and d['compressed']"
+json "d['encoding'] == 'ternary2' and d['float_dtype'] == 'bfloat16' and d['compression'] == 'deflate'"
 json "d['verification']['products_bit_equal'] == 7 and d['ternary']['layers'] == 7"
 cmp -s o small.h5.report.json || fail 'report and stdout differ'
 run export out -o plain.h5 --no-verify --json
@@ -156,6 +162,9 @@ expect 0 verified
 run export model.h5 -o two.h5 --encoding ternary2 --compress
 expect 0 verified
 independent two.h5
+run export out -o model.gguf --format gguf --gguf-type q4_0 --float-dtype q8_0 --force --json
+expect 0 SiLU verified '4.500 bits per weight' model.gguf.report.json
+json "d['weights'] == 'Q4_0' and 'SiLU' in d['computed_differently'] and d['ternary']['layers'] == 7"
 run export floats -o floats.h5
 expect 0 'no ternary layers' verified
 mv text.txt away.txt
@@ -305,6 +314,15 @@ json "all(abs(t['share_minus'] + t['share_zero'] + t['share_plus'] - 1) < 1e-12 
 run inspect model.h5 --json
 json "d['kind'] == 'packed' and d['ternary_tensors'] == 7"
 json "all('mse' not in t for t in d['tensors'])"
+run inspect model.gguf
+expect 0
+stdout_has 'GGUF 3' general.architecture blk.0.attn_q.weight token_embd.weight Q8_0
+run inspect model.gguf --json
+json "all(t['encoding'] == 'Q4_0' for t in d['tensors'] if t['ternary'])"
+json "d['kind'] == 'gguf' and d['metadata']['bitnet.block_count'] == 1 and d['ternary_tensors'] == 7"
+head -c 300 model.gguf >cut.gguf
+run inspect cut.gguf
+refused 65 cut.gguf
 run inspect floats --json
 json "d['ternary_tensors'] == 0"
 
