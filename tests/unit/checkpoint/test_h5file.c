@@ -363,11 +363,12 @@ static void test_rewritten_array(void **state)
     bn_h5_close(r);
 }
 
-/* Several values, so that the stored checksum is above and below the right one. */
+/* Every bit in turn, so that the stored checksum is above and below the right one. */
 static void test_changed_attribute(void **state)
 {
     (void)state;
-    for (int64_t other = 8; other < 16; other++) {
+    for (int bit = 0; bit < 24; bit++) {
+        const int64_t other = -7 ^ INT64_C(1) << bit;
         assert_ok(write_sample(FILE_NAME, 0));
         hid_t file = tool_open(FILE_NAME);
         hid_t attr = H5Aopen(file, "step", H5P_DEFAULT);
