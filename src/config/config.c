@@ -236,12 +236,16 @@ bn_status bn_config_check_resume(const bn_config *saved, const bn_config *now)
     bn_status status = BN_OK;
     bn_config_diff diff;
     BN_TRY(bn_config_compare(saved, now, &diff));
-    for (int64_t i = 0; i < diff.count && status == BN_OK; i++) {
+    for (int64_t i = 0; i < diff.count; i++) {
         const bn_config_difference *d = &diff.items[i];
-        if (d->role & BN_CFG_ARCH && !is_idle(d, saved, now))
+        if (!(d->role & BN_CFG_ARCH) || is_idle(d, saved, now))
+            continue;
+        if (status == BN_OK)
             status = bn_error(BN_BAD_CONFIG,
                               "%s: the checkpoint was trained with %s and cannot go on with %s",
                               d->key, d->a, d->b);
+        else
+            bn_error(status, "%s; %s: %s -> %s", bn_error_text(), d->key, d->a, d->b);
     }
     bn_config_diff_clear(&diff);
     return status;

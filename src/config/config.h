@@ -95,8 +95,8 @@ bn_status bn_config_compare(const bn_config *a, const bn_config *b,
                             bn_config_diff *out) BN_MUST_CHECK;
 void bn_config_diff_clear(bn_config_diff *diff);
 
-/* The first key of role BN_CFG_ARCH that differs makes this fail, with both
- * values in the message: `saved` is the checkpoint's config. */
+/* A key of role BN_CFG_ARCH that differs makes this fail, with both values of all
+ * such keys in the message: `saved` is the checkpoint's config. */
 bn_status bn_config_check_resume(const bn_config *saved, const bn_config *now) BN_MUST_CHECK;
 
 /* Texts made from the table: a JSON schema (draft-07), a reference page in
