@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/signals.h"
 #include "base/timer.h"
 #include "data/bpe_train.h"
 #include "data/corpus.h"
@@ -51,7 +52,7 @@ static const bn_program program = {
     "  bitnet-tokenize decode text.bnt -t tokenizer.json\n"
     "A shard is what data.train takes; data.tokenizer names the same tokenizer.json. train and\n"
     "encode print one JSON object. Exit codes: 0 done, 1 failure, 2 usage, 65 bad data, 66 input\n"
-    "missing, 74 I/O error.\n"};
+    "missing, 74 I/O error, 75 interrupted: nothing was written.\n"};
 
 static bn_status need(const char *value, const char *option, const char *command)
 {
@@ -124,6 +125,8 @@ typedef struct encoding {
 static bn_status take_ids(void *arg, const int32_t *ids, size_t count, size_t done)
 {
     encoding *e = arg;
+    if (bn_signals_received())
+        return bn_error(BN_INTERRUPTED, "interrupted: no shard was written");
     BN_TRY(bn_shard_writer_append(e->writer, ids, count));
     e->tokens += (int64_t)count;
     const double now = bn_seconds(), bytes = (double)e->bytes + (double)done;
@@ -135,15 +138,25 @@ static bn_status take_ids(void *arg, const int32_t *ids, size_t count, size_t do
     return BN_OK;
 }
 
+/* A token that is found in text, or else one of that name: SentencePiece does not
+ * find its special tokens. */
 static bn_status end_id(const bn_tokenizer *tokenizer, const char *token, bn_ids *out)
 {
     const size_t bytes = strlen(token);
     const bn_text_part part = {.text = token, .bytes = bytes, .to = bytes, .fresh = true};
     bn_text_part rest;
     BN_TRY(bn_tokenizer_encode_part(tokenizer, &part, out, &rest));
-    return out->count == 1
-               ? BN_OK
-               : bn_error(BN_USAGE, "--end \"%.60s\" is %zu tokens, expected 1", token, out->count);
+    if (out->count == 1)
+        return BN_OK;
+    const size_t count = out->count;
+    out->count = 0;
+    for (int32_t id = 0; id < bn_tokenizer_vocab_size(tokenizer); id++) {
+        size_t length;
+        const unsigned char *piece = bn_tokenizer_piece(tokenizer, id, &length);
+        if (length == bytes && memcmp(piece, token, bytes) == 0)
+            return bn_ids_add(out, &id, 1);
+    }
+    return bn_error(BN_USAGE, "--end \"%.60s\" is %zu tokens, expected 1", token, count);
 }
 
 static bn_status encode_file(const char *path, const bn_tokenizer *tokenizer, bn_threads *threads,
@@ -194,6 +207,7 @@ static bn_status encode(const struct args *args)
         BN_TRY_OUT(bn_fs_size(args->files.items[i], &bytes));
         e.all_bytes += (int64_t)bytes;
     }
+    BN_TRY_OUT(bn_signals_install());
     BN_TRY_OUT(bn_threads_new((int)args->threads, &threads));
     BN_TRY_OUT(bn_shard_writer_new(args->output, tokenizer, &e.writer));
     e.start = bn_seconds();
