@@ -20,6 +20,7 @@ bn_status bn_added_tokens_add(bn_added_tokens *set, const bn_added_token *token)
     set->items[set->count++].bytes = bytes;
     set->longest = token->length > set->longest ? token->length : set->longest;
     set->strips |= token->lstrip || token->rstrip;
+    set->looks_behind |= token->single_word;
     return BN_OK;
 }
 

@@ -26,7 +26,8 @@ typedef struct bn_added_tokens {
     int count;
     int from[257]; /* those that start with byte b: from[b]..from[b+1]-1 */
     size_t longest;
-    bool strips; /* one of them takes spaces */
+    bool strips;       /* one of them takes spaces */
+    bool looks_behind; /* one of them is a single word */
 } bn_added_tokens;
 
 /* Copies a token, its bytes included. */

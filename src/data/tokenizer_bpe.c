@@ -502,7 +502,7 @@ static size_t bpe_cut(const bn_tokenizer *tokenizer, const void *data, size_t by
 {
     const bn_bpe_tokenizer *t = bpe_of(tokenizer);
     const unsigned char *text = data;
-    if (t->splitter.looks_behind)
+    if (t->splitter.looks_behind || t->later.looks_behind)
         return bytes;
     if (t->words == BN_WORDS_BLOCKS)
         near = (near + BN_WORD_BLOCK - 1) / BN_WORD_BLOCK * BN_WORD_BLOCK;

@@ -148,7 +148,8 @@ def huggingface(corpus):
         normalizers.Replace(Regex(r" {2,}|e."), "--"), normalizers.Prepend("x")]))
     for scheme in ("always", "first", "never"):
         for parts in (False, True):
-            out[f"metaspace_{scheme}_{parts}"] = marked(
+            kind = "_lossy" if scheme == "always" else ""
+            out[f"metaspace_{scheme}_{parts}{kind}"] = marked(
                 None, metaspace(prepend_scheme=scheme, split=parts))
     out["metaspace_digits_lossy"] = marked(normalizers.NFKC(), pre_tokenizers.Sequence([
         metaspace(prepend_scheme="first"), pre_tokenizers.Digits(individual_digits=True)]))
@@ -158,7 +159,7 @@ def huggingface(corpus):
         None, fuse_unk=False)
     tokens = [AddedToken("<mask>", lstrip=True), AddedToken("[INST]", rstrip=True),
               AddedToken("word", single_word=True), AddedToken("[/INST]", lstrip=True, rstrip=True)]
-    out["added"] = added(gpt2, *tokens)
+    out["added_bytes_lossy"] = added(gpt2, *tokens)
     out["added_lossy"] = added(out["llama2"], *tokens)
     plain = [AddedToken(t.content, normalized=True, lstrip=t.lstrip, rstrip=t.rstrip,
                         single_word=t.single_word) for t in tokens]
