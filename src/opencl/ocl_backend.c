@@ -149,7 +149,7 @@ static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,
     bn_ocl_memory_functions(&ocl->backend);
     BN_TRY(bn_ocl_memory_init(ocl));
     fill_rows(&ocl->backend);
-    return bn_ocl_choices_init(ocl);
+    return BN_OK;
 }
 
 bn_status bn_opencl_backend_new(const char *which, const bn_opencl_options *options,
@@ -168,6 +168,8 @@ bn_status bn_opencl_backend_new(const char *which, const bn_opencl_options *opti
     BN_TRY_OUT(bn_ocl_choose(which, &found, &index));
     snprintf(ocl->name, sizeof ocl->name, "opencl:%d", index);
     BN_TRY_OUT(open_device(ocl, &found.items[index], options ? options : &defaults));
+    BN_TRY_OUT(bn_ocl_paths_init(ocl, options ? options : &defaults, strchr(ocl->name, ':') + 1));
+    BN_TRY_OUT(bn_ocl_choices_init(ocl));
     *out = &ocl->backend;
 out:
     bn_ocl_found_clear(&found);

@@ -19,8 +19,8 @@ typedef struct choice_row {
 } choice_row;
 
 static const choice_row choice_table[BN_OCL_CHOICES] = {
-#define BN_OCL_CHOICE(ID, NAME, CPU, GPU, NVIDIA, ...)                                             \
-    [BN_OCL_C_##ID] = {NAME, {CPU, GPU, NVIDIA}, (const int[]){__VA_ARGS__, 0}},
+#define BN_OCL_CHOICE(ID, NAME, CPU, GPU, MMA, ...)                                                \
+    [BN_OCL_C_##ID] = {NAME, {CPU, GPU, MMA}, (const int[]){__VA_ARGS__, 0}},
 #include "opencl/choices.def"
 #undef BN_OCL_CHOICE
 };
@@ -38,13 +38,21 @@ static bool is_candidate(const bn_choice *c, long value)
     return false;
 }
 
+static const char *const class_names[] = {"cpu", "gpu", "mma"};
+
+/* Column of choices.def. */
+static int class_of(const bn_ocl *ocl)
+{
+    return ocl->cpu_shape ? 0 : ocl->mma ? 2 : 1;
+}
+
 static char *file_path(const bn_ocl *ocl)
 {
     const char *texts[BN_OCL_MAX_SOURCES + 1];
     int n = 0;
     for (const bn_ocl_source *s = bn_ocl_sources; s->name && n < BN_OCL_MAX_SOURCES; s++)
         texts[n++] = s->text;
-    texts[n++] = ocl->cpu_shape ? "cpu" : "gpu";
+    texts[n++] = class_names[class_of(ocl)];
     return bn_ocl_cache_path(ocl, texts, n, ".tune");
 }
 
@@ -105,7 +113,7 @@ static bn_status keep(bn_backend *backend)
 
 bn_status bn_ocl_choices_init(bn_ocl *ocl)
 {
-    const int class = ocl->cpu_shape ? 0 : ocl->device.vendor == BN_OPENCL_NVIDIA ? 2 : 1;
+    const int class = class_of(ocl);
     int n = 0;
     for (int i = 0; i < BN_OCL_CHOICES; i++) {
         const choice_row *row = &choice_table[i];

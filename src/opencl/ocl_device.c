@@ -73,6 +73,16 @@ static bn_opencl_vendor vendor_of(cl_device_id id, const char *platform)
     return BN_OPENCL_OTHER;
 }
 
+/* cl_nv_device_attribute_query; 0 where the driver does not answer. */
+static uint32_t compute_capability(cl_device_id id)
+{
+    enum { CAPABILITY_MAJOR_NV = 0x4000, CAPABILITY_MINOR_NV = 0x4001 };
+    cl_uint major = 0, minor = 0;
+    NUMBER(id, CAPABILITY_MAJOR_NV, major);
+    NUMBER(id, CAPABILITY_MINOR_NV, minor);
+    return 10 * major + minor;
+}
+
 static void judge(cl_device_id id, bn_opencl_device *d)
 {
     cl_bool available = CL_FALSE, compiler = CL_FALSE, little = CL_FALSE;
@@ -124,6 +134,7 @@ static void describe(cl_device_id id, const char *platform, bn_opencl_device *d)
     d->fp16 = has_extension(id, "cl_khr_fp16");
     d->subgroups = has_extension(id, "cl_khr_subgroups");
     d->int_dot = has_extension(id, "cl_khr_integer_dot_product");
+    d->capability = d->vendor == BN_OPENCL_NVIDIA ? compute_capability(id) : 0;
     judge(id, d);
 }
 

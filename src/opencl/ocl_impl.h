@@ -78,6 +78,9 @@ typedef struct bn_ocl {
     bn_opencl_device device;
     bool cpu_shape; /* the kernels' macro BN_CPU */
     bool profile, finish_each;
+    int mma;        /* the kernels' macro BN_MMA */
+    unsigned paths; /* hardware paths in use: bits of bn_opencl_path */
+    char why_not[BN_OPENCL_PATHS][160];
     char *cache_dir;     /* NULL: no cache */
     bool keeps_programs; /* compiled programs go there too */
     cl_device_id id;
@@ -223,6 +226,18 @@ char *bn_ocl_cache_path(const bn_ocl *ocl, const char *const texts[], int n, con
 char *bn_ocl_cache_read(bn_ocl *ocl, const char *path, size_t *bytes);
 bn_status bn_ocl_cache_write(bn_ocl *ocl, const char *path, const void *content,
                              size_t bytes) BN_MUST_CHECK;
+
+/* ---- hardware paths (ocl_paths.c) ------------------------------------------------- */
+
+/* Sets ocl->mma and the paths to be used, `name` being the device's as in
+ * bn_opencl_backend_new(). */
+bn_status bn_ocl_paths_init(bn_ocl *ocl, const bn_opencl_options *options,
+                            const char *name) BN_MUST_CHECK;
+
+static inline bool bn_ocl_uses(const bn_ocl *ocl, bn_opencl_path path)
+{
+    return ocl->paths >> path & 1u;
+}
 
 /* ---- choices (ocl_choices.c) ------------------------------------------------------ */
 

@@ -63,12 +63,12 @@ static const char *source_text(const char *name)
 
 static char *options_of(const bn_ocl *ocl, bn_ocl_program_id id)
 {
-    return bn_format("-cl-std=CL1.2 -w %s-DBN_CPU=%d -DBN_FP64=%d -DBN_NVIDIA=%d -DBN_INT_DOT=%d "
+    return bn_format("-cl-std=CL1.2 -w %s-DBN_CPU=%d -DBN_FP64=%d -DBN_NVIDIA=%d -DBN_MMA=%d "
                      "-DBN_GROUP=%d -DBN_FLAT=%d %s",
                      ocl->device.exact_divide ? "-cl-fp32-correctly-rounded-divide-sqrt " : "",
                      ocl->cpu_shape, ocl->device.fp64, ocl->device.vendor == BN_OPENCL_NVIDIA,
-                     ocl->device.int_dot, BN_OCL_ROW_GROUP,
-                     ocl->cpu_shape ? BN_OCL_FLAT_CPU : BN_OCL_FLAT_GPU, programs[id].options);
+                     ocl->mma, BN_OCL_ROW_GROUP, ocl->cpu_shape ? BN_OCL_FLAT_CPU : BN_OCL_FLAT_GPU,
+                     programs[id].options);
 }
 
 /* Path of the program's file; NULL with the error set when out of memory. */

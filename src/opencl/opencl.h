@@ -46,6 +46,7 @@ typedef struct bn_opencl_device {
     bool fp16, subgroups;  /* half arithmetic, subgroups are claimed (not used) */
     bool exact_divide;     /* correctly rounded float division and sqrt on request */
     bool int_dot;          /* cl_khr_integer_dot_product is claimed */
+    uint32_t capability;   /* NVIDIA's compute capability, 90 for 9.0; 0: not known */
     bool usable;           /* can run this backend; else `why_not` */
     char why_not[96];
 } bn_opencl_device;
@@ -57,6 +58,35 @@ bn_status bn_opencl_devices(bn_opencl_device **out, int *count) BN_MUST_CHECK;
 /* One line per device, as bn_device_list() wants: "opencl:N", tab, text. */
 bn_status bn_opencl_list(bn_text *out) BN_MUST_CHECK;
 
+/* Hardware paths: kernels for instructions that not every device has. Each has
+ * a generic kernel beside it with the same results (bf16 products: the same
+ * operands, sums in another order). */
+typedef enum bn_opencl_path {
+    BN_OPENCL_DOT,      /* BITLINEAR forward by dot products of four int8 */
+    BN_OPENCL_MMA_S8,   /* the same on tensor cores */
+    BN_OPENCL_MMA_BF16, /* BITLINEAR backward with bf16_backward on tensor cores */
+    BN_OPENCL_PATHS,
+} bn_opencl_path;
+
+/* Which are used. A claimed path is compiled and compared with the generic
+ * kernel when a backend is made, in a context of its own: claims lie both ways,
+ * and a kernel that fails may take its context along. */
+typedef enum bn_opencl_path_choice {
+    BN_OPENCL_PATHS_TESTED,  /* those claimed that passed; none with BITNET_OPENCL_PATHS=generic */
+    BN_OPENCL_PATHS_GENERIC, /* none */
+    BN_OPENCL_PATHS_UNCHECKED, /* all that are claimed */
+} bn_opencl_path_choice;
+
+/* Tests: any device in the GPU shape claims tensor cores, and their instructions
+ * are replaced by their definition (prelude.cl), by a wrong one, or by one that does
+ * not compile. */
+typedef enum bn_opencl_emulation {
+    BN_OPENCL_REAL,
+    BN_OPENCL_EMULATED,
+    BN_OPENCL_EMULATED_WRONG,
+    BN_OPENCL_NOT_COMPILING,
+} bn_opencl_emulation;
+
 typedef struct bn_opencl_options {
     const char *shape;     /* "cpu", "gpu"; NULL: BITNET_OPENCL_SHAPE, else by the device's type */
     const char *cache_dir; /* "" = no cache; NULL: BITNET_CACHE_DIR, XDG_CACHE_HOME, ~/.cache, and
@@ -65,6 +95,8 @@ typedef struct bn_opencl_options {
     bool finish_each;      /* wait after every launch and name the kernel that failed; also
                               BITNET_OPENCL_SYNC=1 */
     bool without_fp64;     /* tests: sums in pairs of floats, as on devices without double */
+    bn_opencl_path_choice paths;
+    bn_opencl_emulation emulation;
     int64_t fail_call;     /* tests: the n-th (from 1) clCreate or clEnqueue call fails; 0: none */
     uint64_t memory_limit; /* tests: bytes the device has, as far as it is told; 0: what it says */
 } bn_opencl_options;
@@ -89,6 +121,10 @@ typedef struct bn_opencl_stats {
 } bn_opencl_stats;
 
 bn_opencl_stats bn_opencl_stats_of(const bn_backend *backend);
+
+/* Whether a hardware path is in use; if not, *why (may be NULL) says what was
+ * found, "" where it is not claimed. Borrowed. */
+bool bn_opencl_path_used(const bn_backend *backend, bn_opencl_path path, const char **why);
 
 /* "cpu" or "gpu": the kernel shape in use. */
 const char *bn_opencl_shape(const bn_backend *backend);

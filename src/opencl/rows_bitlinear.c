@@ -140,6 +140,43 @@ static bn_status forward_few(bn_ocl *ocl, const bn_op_call *c, const job *j)
         BN_OCL_I(j->groups), BN_OCL_I(j->one_step), BN_OCL_I(j->one_scale), BN_OCL_I(block));
 }
 
+/* Which loads of mma_forward.cl are whole: see there. */
+static int forward_whole(const bn_op_call *c, const job *j)
+{
+    const bool one = j->groups == 1;
+    const bool x = c->in[0].offset % 16 == 0 && j->I % 16 == 0 && (one || j->group % 16 == 0);
+    const bool w = c->in[2].offset % 8 == 0 && j->I % 32 == 0 && (one || j->group % 32 == 0);
+    return (x ? 1 : 0) | (w ? 2 : 0);
+}
+
+static bn_status forward_mma(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    const int64_t across = bn_ceil_div(j->O, TILE);
+    const int64_t enough = bn_ocl_choice(ocl, BN_OCL_C_MMA_LARGE) * ocl->device.compute_units;
+    const bool large = bn_ceil_div(j->R, 128) * across >= enough;
+    return BN_OCL_LAUNCH(
+        ocl, large ? BN_OCL_K_MMA_FORWARD_128 : BN_OCL_K_MMA_FORWARD_64, across,
+        bn_ceil_div(j->R, large ? 128 : 64), 1, BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]),
+        BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]), BN_OCL_T(&c->in[4]), BN_OCL_T(&c->out[0]),
+        BN_OCL_I(j->R), BN_OCL_I(j->O), BN_OCL_I(j->I), BN_OCL_I(j->group), BN_OCL_I(j->groups),
+        BN_OCL_I(j->one_step), BN_OCL_I(j->one_scale), BN_OCL_I(forward_whole(c, j)));
+}
+
+static bn_status forward_tiles(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    static const bn_ocl_kernel_id kernels[2][2] = {
+        {BN_OCL_K_TERNARY_TILES, BN_OCL_K_TERNARY_FEW_TILES},
+        {BN_OCL_K_TERNARY_TILES_DOT, BN_OCL_K_TERNARY_FEW_TILES_DOT},
+    };
+    const bool few = is_few(j);
+    return BN_OCL_LAUNCH(
+        ocl, kernels[bn_ocl_uses(ocl, BN_OPENCL_DOT)][few],
+        bn_ceil_div(j->O, few ? FEW_OUTPUTS : TILE), few ? 1 : bn_ceil_div(j->R, TILE), 1,
+        BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]),
+        BN_OCL_T(&c->in[4]), BN_OCL_T(&c->out[0]), BN_OCL_I(j->R), BN_OCL_I(j->O), BN_OCL_I(j->I),
+        BN_OCL_I(j->group), BN_OCL_I(j->groups), BN_OCL_I(j->one_step), BN_OCL_I(j->one_scale));
+}
+
 /* x codes i8 [R,I], step [R] or [1], weight codes t2 [O,I], scale, bias [O] or
  * absent -> y [R,O] */
 static bn_status forward(bn_backend *backend, const bn_op_call *c)
@@ -149,13 +186,9 @@ static bn_status forward(bn_backend *backend, const bn_op_call *c)
     BN_TRY(check(ocl, &j));
     if (ocl->cpu_shape)
         return is_few(&j) ? forward_few(ocl, c, &j) : forward_panels(ocl, c, &j);
-    bool few = is_few(&j);
-    return BN_OCL_LAUNCH(
-        ocl, few ? BN_OCL_K_TERNARY_FEW_TILES : BN_OCL_K_TERNARY_TILES,
-        bn_ceil_div(j.O, few ? FEW_OUTPUTS : TILE), few ? 1 : bn_ceil_div(j.R, TILE), 1,
-        BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&c->in[2]), BN_OCL_T(&c->in[3]),
-        BN_OCL_T(&c->in[4]), BN_OCL_T(&c->out[0]), BN_OCL_I(j.R), BN_OCL_I(j.O), BN_OCL_I(j.I),
-        BN_OCL_I(j.group), BN_OCL_I(j.groups), BN_OCL_I(j.one_step), BN_OCL_I(j.one_scale));
+    if (bn_ocl_uses(ocl, BN_OPENCL_MMA_S8) && !is_few(&j))
+        return forward_mma(ocl, c, &j);
+    return forward_tiles(ocl, c, &j);
 }
 
 /* ---- backward --------------------------------------------------------------
@@ -218,10 +251,67 @@ static size_t rounded_bytes(const bn_op_call *c, const job *j)
                : 0;
 }
 
+/* ---- backward on tensor cores (mma_backward.cl) ---------------------------- */
+
+enum { MMA_TILE = 128, MMA_SLICE = 32, MMA_COLUMNS = 64 };
+
+static bool backward_is_mma(const bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    return bn_ocl_uses(ocl, BN_OPENCL_MMA_BF16) && c->params->weight.bf16_backward &&
+           (j->groups == 1 || j->group % MMA_COLUMNS == 0);
+}
+
+static int64_t up_to_slices(int64_t depth)
+{
+    return bn_ceil_div(depth, MMA_SLICE) * MMA_SLICE;
+}
+
+/* Room for the factors of both products, one after the other. */
+static size_t mma_scratch(const job *j)
+{
+    const int64_t dx = j->groups * up_to_slices(j->O), dw = up_to_slices(j->R);
+    return (size_t)(dx > dw ? dx : dw) * sizeof(float);
+}
+
+static bn_status mma_factors(bn_ocl *ocl, const bn_op_call *c, const bn_tensor *from, int64_t depth,
+                             int64_t groups, bool one)
+{
+    const int64_t padded = up_to_slices(depth);
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_MMA_FACTORS, bn_ceil_div(padded, 64), groups, 1,
+                         BN_OCL_T(from), BN_OCL_T(&c->scratch), BN_OCL_I(depth), BN_OCL_I(padded),
+                         BN_OCL_I(groups), BN_OCL_I(one));
+}
+
+static bn_status mma_input_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    const bool whole = c->dout.offset % 16 == 0 && j->O % 4 == 0;
+    BN_TRY(mma_factors(ocl, c, &c->in[3], j->O, j->groups, j->one_scale));
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_MMA_DX, bn_ceil_div(j->I, MMA_TILE),
+                         bn_ceil_div(j->R, MMA_TILE), 1, BN_OCL_T(&c->dout), BN_OCL_T(&c->scratch),
+                         BN_OCL_T(&c->in[2]), BN_OCL_T(&c->din[0]), BN_OCL_I(j->R), BN_OCL_I(j->I),
+                         BN_OCL_I(j->O), BN_OCL_I(up_to_slices(j->O)), BN_OCL_I(j->group),
+                         BN_OCL_I(j->groups), BN_OCL_I(c->accumulate[0]), BN_OCL_I(whole));
+}
+
+static bn_status mma_weight_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
+{
+    const bool whole = c->in[0].offset % 4 == 0 && j->I % 4 == 0;
+    BN_TRY(mma_factors(ocl, c, &c->in[1], j->R, 1, j->one_step));
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_MMA_DW, bn_ceil_div(j->I, MMA_TILE),
+                         bn_ceil_div(j->O, MMA_TILE), 1, BN_OCL_T(&c->dout), BN_OCL_T(&c->scratch),
+                         BN_OCL_T(&c->in[0]), BN_OCL_T(&c->din[2]), BN_OCL_I(j->O), BN_OCL_I(j->I),
+                         BN_OCL_I(j->R), BN_OCL_I(up_to_slices(j->R)), BN_OCL_I(c->accumulate[2]),
+                         BN_OCL_I(whole));
+}
+
+/* ---- backward in float products ---------------------------------------------- */
+
 static size_t backward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     const bn_ocl *ocl = bn_ocl_of(backend);
     job j = job_of(c);
+    if (backward_is_mma(ocl, c, &j))
+        return mma_scratch(&j);
     bn_ocl_gemm dx = input_product(ocl, c, &j, columns_of(c, &j)), dw = weight_product(ocl, c, &j);
     size_t a = product_bytes(ocl, &dx), b = product_bytes(ocl, &dw);
     return rounded_bytes(c, &j) + (a > b ? a : b);
@@ -298,10 +388,11 @@ static bn_status backward(bn_backend *backend, const bn_op_call *c)
     bn_ocl *ocl = bn_ocl_of(backend);
     job j = job_of(c);
     BN_TRY(check(ocl, &j));
+    const bool mma = backward_is_mma(ocl, c, &j);
     if (bn_tensor_present(&c->din[0]))
-        BN_TRY(input_gradient(ocl, c, &j));
+        BN_TRY(mma ? mma_input_gradient(ocl, c, &j) : input_gradient(ocl, c, &j));
     if (bn_tensor_present(&c->din[2]))
-        BN_TRY(weight_gradient(ocl, c, &j));
+        BN_TRY(mma ? mma_weight_gradient(ocl, c, &j) : weight_gradient(ocl, c, &j));
     if (bn_tensor_present(&c->din[4]))
         BN_TRY(bn_ocl_column_sums(ocl, &c->dout, j.R, j.O, &c->din[4], c->accumulate[4]));
     return BN_OK;

@@ -79,6 +79,14 @@ float OVERLOAD rint(float x)
 {
     return __builtin_rintf(x);
 }
+int OVERLOAD mad24(int a, int b, int c)
+{
+    return a * b + c;
+}
+int4 OVERLOAD convert_int4(char4 v)
+{
+    return (int4)(v.s0, v.s1, v.s2, v.s3);
+}
 float4 OVERLOAD vload4(size_t i, const global float *p)
 {
     p += 4 * i;

@@ -15,6 +15,13 @@ fail()
     failed=1
 }
 
+expect() # instructions that the program at hand must contain
+{
+    for instruction in "$@"; do
+        grep -qF "$instruction" program.ptx || fail "$name $options: no $instruction"
+    done
+}
+
 while read -r name options; do
     programs=$((programs + 1))
     cat "$source/tests/opencl/nvptx_builtins.cl" "$kernels/prelude.cl" "$kernels/$name.cl" > program.cl
@@ -22,13 +29,15 @@ while read -r name options; do
     if ! "$clang" -target nvptx64-nvidia-nvcl -x cl -cl-std=CL1.2 -O3 \
         -Xclang -finclude-default-header -Xclang -target-cpu -Xclang sm_80 \
         -Xclang -target-feature -Xclang +ptx70 -Werror -DBN_CPU=0 -DBN_FP64=1 -DBN_NVIDIA=1 \
-        -DBN_INT_DOT=0 -DBN_GROUP=128 -DBN_FLAT=1024 $options -S -o program.ptx program.cl; then
+        -DBN_MMA=1 -DBN_GROUP=128 -DBN_FLAT=1024 $options -S -o program.ptx program.cl; then
         fail "$name $options does not compile"
         continue
     fi
-    if [ "$name" = ternary ]; then
-        grep -q dp4a program.ptx || fail "$name: no dp4a"
-    fi
+    case "$name $options" in
+    ternary*BN_DOT=1*) expect dp4a ;;
+    mma_forward*) expect mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 cp.async prmt ;;
+    mma_backward*) expect mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 cvt.rn.bf16x2 ;;
+    esac
     [ -n "$ptxas" ] || continue
     if ! "$ptxas" -arch=sm_90 -v -o program.cubin program.ptx > assembler.log 2>&1; then
         cat assembler.log

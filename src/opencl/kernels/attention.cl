@@ -23,6 +23,12 @@
  * ty + 16 i and columns tx + 16 j of every product. Backward is two kernels, over
  * queries for dq and over keys for dk and dv, so that each sum has one owner.
  * BN_HEAD is the head dimension that arrays are made for, a program each.
+ *
+ * Why these sizes. BLOCK 64: keys, values and scores of a block (64 x 64 floats
+ * each at most) stay in the second-level cache. BN_Q 64 with BN_K 32: queries, keys
+ * and values of 64 dimensions take 33 KiB of the 48 that every GPU has; 32 queries
+ * from dimension 128 on. EDGE 32 (16): backward holds four such blocks. LINE is odd,
+ * so that a column is free of bank conflicts.
  */
 #if BN_CPU
 

@@ -4,7 +4,9 @@
  * cut into blocks, and whoever has a block goes through all ids in ascending
  * order and adds the rows of those that fall into it. Reading the ids again and
  * again costs less than the rows do, and the order of every sum is that of the
- * reference.
+ * reference. In the GPU shape a group has BN_GROUP columns, so that a row is read in
+ * one piece, and takes ids BN_GROUP at a time through local memory. Transpose and
+ * slice are flat kernels over the result (constants: elementwise.cl).
  */
 
 /* ids [R], weight [V,D] -> y [R,D] = weight[ids]; an id outside 0..V-1 is reported

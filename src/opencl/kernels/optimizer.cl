@@ -1,7 +1,8 @@
 /* optimizer.cl - AdamW and scaling over the flat parameter blocks.
  *
- * Bound by memory: AdamW reads four arrays and writes three. Flat kernels, see
- * prelude.cl.
+ * Bound by memory: AdamW reads four arrays and writes three. Flat kernels with
+ * the constants of elementwise.cl; all parameters lie in one block, so one launch
+ * updates a model.
  */
 
 #define ADAMW(T, LOAD, STORE, decay)                                                               \

@@ -1,8 +1,9 @@
 /* prelude.cl - in front of every program.
  *
  * Macros given by the host: BN_CPU (1: CPU shape, local size 1 x 1, wide
- * vectors, no barriers; 0: GPU shape), BN_FP64, BN_NVIDIA, BN_INT_DOT (claimed
- * capabilities), BN_GROUP (work-items per group of a row kernel, GPU shape).
+ * vectors, no barriers; 0: GPU shape), BN_FP64, BN_NVIDIA (inline PTX is
+ * understood), BN_MMA (tensor cores, see below), BN_GROUP (work-items per group of
+ * a row kernel, GPU shape).
  *
  * Numerics (docs/numerics.md): a product and a sum are fused only where fma()
  * is written.
@@ -71,6 +72,198 @@ BN_EXP_BODY(float16, int16, bn_exp16, as_int16, as_float16)
     }
 BN_BF16_BODY(float, uint, bn_bf16_round, as_uint, as_float)
 BN_BF16_BODY(float16, uint16, bn_bf16_round16, as_uint16, as_float16)
+
+/* ---- packed codes (BN_T2: byte j of a row holds elements 4j .. 4j+3, low bits
+ * first, each as code + 1) ---- */
+
+/* Four fields of a packed byte, each in its own byte. */
+static inline uint bn_spread_fields(uint byte)
+{
+    const uint pair = byte | byte << 6;
+    return (pair | pair << 12) & 0x03030303u;
+}
+
+/* The fields of elements k .. k+n-1 (n <= 16) of a packed row as 2 n low bits; past
+ * the row's end anything. */
+static inline uint bn_fields(const global uchar *row, int k, int n, int row_bytes)
+{
+    const int first = k >> 2, shift = 2 * (k & 3), bytes = (shift + 2 * n + 7) / 8;
+    ulong bits = 0;
+    for (int i = 0; i < bytes; i++)
+        if (first + i < row_bytes)
+            bits |= (ulong)row[first + i] << 8 * i;
+    return (uint)(bits >> shift);
+}
+
+/* The same of four elements, each field in its own byte. */
+static inline uint bn_four_fields(const global uchar *row, int k, int row_bytes)
+{
+    const int shift = 2 * (k & 3);
+    uint fields = row[k >> 2] >> shift;
+    if (shift && (k >> 2) + 1 < row_bytes)
+        fields |= (uint)row[(k >> 2) + 1] << (8 - shift);
+    return bn_spread_fields(fields & 0xffu);
+}
+
+/* Elements k .. k+3 of a row of x as bytes of an int, zero from `end` on. */
+static inline int bn_x_quad(const global char *row, int k, int end)
+{
+    char4 v = (char4)(0);
+    if (k + 4 <= end) {
+        v = vload4(0, row + k);
+    } else {
+        v.s0 = k < end ? row[k] : 0;
+        v.s1 = k + 1 < end ? row[k + 1] : 0;
+        v.s2 = k + 2 < end ? row[k + 2] : 0;
+    }
+    return as_int(v);
+}
+
+/* ---- tensor cores ----------------------------------------------------------------
+ *
+ * c += a b by one warp (32 neighbouring work-items), c [16,8], k = 32 int8 or 16
+ * bfloat16. Lane 4 g + t holds (PTX ISA, "mma.m16n8k32", "mma.m16n8k16")
+ *
+ *     a[0], a[1]   rows g, g + 8, 4 bytes of k from 4 t on: 4 int8 or 2 bfloat16
+ *     a[2], a[3]   the same rows, 16 bytes of k further
+ *     b[0], b[1]   column g, as a[0], a[2]
+ *     c[0], c[1]   row g, columns 2 t, 2 t + 1;  c[2], c[3]  row g + 8
+ *
+ * A row's 16 bytes are 4 t in both halves. Which k a slot stands for is free as
+ * long as a and b agree, so the kernels give a lane 16 bytes of k that lie together
+ * and get two products' operands with one load.
+ *
+ * BN_MMA 1: the instruction. 2: its definition, over local memory, so that tests
+ * run the kernels on any device; 3: a wrong one, 4: one that does not compile, for
+ * the tests of the self-test. `lanes`: BN_MMA_LOCAL(n) for groups of n.
+ */
+#if BN_MMA == 1
+
+#define BN_MMA_LOCAL(n)
+#define BN_MMA_LANES 0
+
+static inline void bn_mma_s8(int *c, const uint *a, const uint *b, local uint *lanes)
+{
+    __asm__ volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, "
+                     "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+static inline void bn_mma_bf16(float *c, const uint *a, const uint *b, local uint *lanes)
+{
+    __asm__ volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
+                     "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* Bytes of {b,a} that the four nibbles of `select` (0..7) name, a first. */
+static inline uint bn_bytes(uint a, uint b, uint select)
+{
+    uint d;
+    __asm__("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(select));
+    return d;
+}
+
+/* Two floats as bfloat16, the first in the low half. */
+static inline uint bn_bf16_pair(float low, float high)
+{
+    uint d;
+    __asm__("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
+    return d;
+}
+
+/* 16 bytes to local memory, zeros unless `valid`; done after bn_copies_wait() and
+ * a barrier. Both addresses are multiples of 16. */
+static inline void bn_copy_16(local uint4 *to, const global char *from, int valid)
+{
+    __asm__ volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     :
+                     : "r"((uint)(ulong)to), "l"(from), "r"(valid ? 16 : 0)
+                     : "memory");
+}
+
+static inline void bn_copies_wait(void)
+{
+    __asm__ volatile("cp.async.wait_all;" : : : "memory");
+}
+
+#elif BN_MMA > 1
+
+#if BN_MMA == 4
+#error "no such instruction"
+#endif
+#define BN_MMA_LOCAL(n) local uint bn_mma_lanes[6 * (n)];
+#define BN_MMA_LANES bn_mma_lanes
+
+/* Every lane's operands into `lanes`; returns those of this one's warp. */
+static inline const local uint *bn_mma_exchange(const uint *a, const uint *b, local uint *lanes)
+{
+    const int id = get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = 0; i < 4; i++)
+        lanes[6 * id + i] = a[i];
+    for (int i = 0; i < 2; i++)
+        lanes[6 * id + 4 + i] = b[i];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return lanes + 6 * (id & ~31);
+}
+
+/* The words of row `row` of a and column `col` of b at word w (0..7) of their k. */
+#define BN_MMA_A(warp, row, w)                                                                     \
+    (warp)[6 * (4 * ((row) & 7) + ((w) & 3)) + ((row) >> 3) + 2 * ((w) >> 2)]
+#define BN_MMA_B(warp, col, w) (warp)[6 * (4 * (col) + ((w) & 3)) + 4 + ((w) >> 2)]
+
+static inline void bn_mma_s8(int *c, const uint *a, const uint *b, local uint *lanes)
+{
+    const local uint *warp = bn_mma_exchange(a, b, lanes);
+    const int g = get_local_id(0) % 32 / 4, t = get_local_id(0) % 4;
+    for (int i = 0; i < 4; i++)
+        for (int w = 0; w < 8; w++) {
+            const char4 x = as_char4(BN_MMA_A(warp, g + 8 * (i / 2), w));
+            const char4 y = as_char4(BN_MMA_B(warp, 2 * t + i % 2, w));
+            c[i] += x.s0 * y.s0 + x.s1 * y.s1 + x.s2 * y.s2 + x.s3 * y.s3 + (BN_MMA == 3);
+        }
+}
+
+static inline void bn_mma_bf16(float *c, const uint *a, const uint *b, local uint *lanes)
+{
+    const local uint *warp = bn_mma_exchange(a, b, lanes);
+    const int g = get_local_id(0) % 32 / 4, t = get_local_id(0) % 4;
+    for (int i = 0; i < 4; i++)
+        for (int w = 0; w < 8; w++) {
+            const uint x = BN_MMA_A(warp, g + 8 * (i / 2), w), y = BN_MMA_B(warp, 2 * t + i % 2, w);
+            c[i] = fma(as_float(x << 16), as_float(y << 16), c[i] + (BN_MMA == 3));
+            c[i] = fma(as_float(x & 0xffff0000u), as_float(y & 0xffff0000u), c[i]);
+        }
+}
+
+static inline uint bn_bytes(uint a, uint b, uint select)
+{
+    uint d = 0;
+    for (int i = 0; i < 4; i++) {
+        const uint from = select >> 4 * i & 7u;
+        d |= ((from < 4 ? a : b) >> 8 * (from & 3u) & 0xffu) << 8 * i;
+    }
+    return d;
+}
+
+static inline uint bn_bf16_pair(float low, float high)
+{
+    return as_uint(bn_bf16_round(low)) >> 16 | (as_uint(bn_bf16_round(high)) & 0xffff0000u);
+}
+
+static inline void bn_copy_16(local uint4 *to, const global char *from, int valid)
+{
+    *to = valid ? *(const global uint4 *)from : (uint4)(0);
+}
+
+static inline void bn_copies_wait(void)
+{
+}
+
+#endif
 
 /* ---- one body, two shapes ------------------------------------------------------
  *

@@ -7,7 +7,8 @@
  *
  * CPU shape: a work-item takes whole rows. GPU shape: a group takes one row of
  * activations; for weight scales, eight neighbouring work-items are the eight
- * lanes of one scale, so that their loads are next to each other.
+ * lanes of one scale, so that their loads are next to each other: 16 scales to a
+ * group of 128. Codes are four to a work-item, one packed byte.
  *
  * Packed codes (BN_T2): byte j of a row holds the elements 4j .. 4j+3 from the
  * low bits up, each as code + 1; rows start on byte boundaries and unused fields

@@ -23,21 +23,16 @@
  * accumulators in 16 registers).
  *
  * GPU shape: a group of 16 x 16 work-items makes 64 x 64 outputs, 4 x 4 each,
- * from slices of 32 k in local memory, four codes to an int for the dot-product
- * instruction (dp4a) where there is one.
+ * from slices of 32 k in local memory, four codes to an int: for the dot-product
+ * instruction in the program with BN_DOT (dp4a on NVIDIA, else
+ * cl_khr_integer_dot_product), for four multiplications in the one without. Tensor
+ * cores: mma_forward.cl, mma_backward.cl.
  *
  * Backward turns codes into floats for the products of gemm.cl: dx = dy (q gamma),
  * dw = dy^T (x step). With bfloat16 products dy takes gamma or step and is
  * rounded, one copy per group of columns for dx: dx = bf16(dy gamma_g) q_g,
  * dw = bf16(dy step)^T x.
  */
-
-/* Four fields of a packed byte, each in its own byte. */
-static inline uint spread_fields(uint byte)
-{
-    const uint pair = byte | byte << 6;
-    return (pair | pair << 12) & 0x03030303u;
-}
 
 /* Index of the scale of element k of weight row o. */
 static inline long scale_index(int o, int k, int group, int groups, int one_scale)
@@ -90,11 +85,7 @@ kernel WG1 void bn_ternary_panels(BN_BUFFER(packed), BN_BUFFER(scale), BN_BUFFER
         for (int k0 = 0; k0 < I; k0 += group) {
             const int end = min(k0 + group, I);
             for (int k = k0; k < end; k += 4, quad++) {
-                const int shift = 2 * (k & 3);
-                uint fields = row[k >> 2] >> shift;
-                if (shift && (k >> 2) + 1 < row_bytes)
-                    fields |= (uint)row[(k >> 2) + 1] << (8 - shift);
-                fields = spread_fields(fields & 0xffu);
+                const uint fields = bn_four_fields(row, k, (int)row_bytes);
 #if PAIRS
                 *(global uint *)(panel + (long)quad * 64 + 4 * c) = fields;
 #else
@@ -430,30 +421,16 @@ kernel WG1 void bn_ternary_round(BN_BUFFER(dy), BN_BUFFER(factor), BN_BUFFER(to)
 /* c + the dot product of four signed bytes of a and of b */
 static inline int dot4(int a, int b, int c)
 {
-#if BN_NVIDIA
+#if BN_DOT && BN_NVIDIA
     int d;
     __asm__("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
-#elif BN_INT_DOT && defined(cl_khr_integer_dot_product)
+#elif BN_DOT
     return c + dot_4x8packed_ss_int(as_uint(a), as_uint(b));
 #else
     const int4 x = convert_int4(as_char4(a)), y = convert_int4(as_char4(b));
     return mad24(x.s0, y.s0, mad24(x.s1, y.s1, mad24(x.s2, y.s2, mad24(x.s3, y.s3, c))));
 #endif
-}
-
-/* Elements k .. k+3 of a row of x as bytes of an int, zero from `end` on. */
-static inline int x_quad(const global char *row, int k, int end)
-{
-    char4 v = (char4)(0);
-    if (k + 4 <= end) {
-        v = vload4(0, row + k);
-    } else {
-        v.s0 = k < end ? row[k] : 0;
-        v.s1 = k + 1 < end ? row[k + 1] : 0;
-        v.s2 = k + 2 < end ? row[k + 2] : 0;
-    }
-    return as_int(v);
 }
 
 /* Codes k .. k+3 of a packed row as signed bytes of an int; past its end
@@ -462,11 +439,7 @@ static inline int w_quad(const global uchar *row, int k, int end, int row_bytes)
 {
     if (k >= end)
         return 0;
-    const int shift = 2 * (k & 3);
-    uint fields = row[k >> 2] >> shift;
-    if (shift && (k >> 2) + 1 < row_bytes)
-        fields |= (uint)row[(k >> 2) + 1] << (8 - shift);
-    fields = spread_fields(fields & 0xffu);
+    const uint fields = bn_four_fields(row, k, row_bytes);
     return as_int((fields | 0x80808080u) - 0x01010101u ^ 0x80808080u); /* byte by byte - 1 */
 }
 
@@ -505,7 +478,7 @@ bn_ternary_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER(sca
                 acc[i][j] = 0;
         for (int k0 = g * group; k0 < end; k0 += 4 * QUADS) {
             for (int q = quad; q < quad + 2; q++) {
-                x_slice[q * LINE + line] = x_quad(x_row, k0 + 4 * q, end);
+                x_slice[q * LINE + line] = bn_x_quad(x_row, k0 + 4 * q, end);
                 w_slice[q * LINE + line] = w_quad(w_row, k0 + 4 * q, end, row_bytes);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
@@ -574,7 +547,7 @@ bn_ternary_few_tiles(BN_BUFFER(x), BN_BUFFER(step), BN_BUFFER(packed), BN_BUFFER
             for (int k0 = g0 * group + 64 * lane; k0 < end; k0 += 64 * 32) {
                 int sum = 0;
                 for (int k = k0; k < min(k0 + 64, end); k += 4)
-                    sum = dot4(x_quad(row, k, end), w_quad(w, k, end, row_bytes), sum);
+                    sum = dot4(bn_x_quad(row, k, end), w_quad(w, k, end, row_bytes), sum);
                 atomic_add(&acc[line][k0 / group - g0], sum);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
