@@ -337,6 +337,18 @@ static void deflate_bomb(hid_t file, const char *array)
     h5_attack_repair(file, "bomb");
 }
 
+static void deflate_twice(hid_t file, const char *array)
+{
+    const hsize_t n = 7;
+    (void)array;
+    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_chunk(create, 1, &n) >= 0);
+    must(H5Pset_deflate(create, 1) >= 0 && H5Pset_deflate(create, 1) >= 0);
+    add_dataset(file, "filtered", H5T_STD_U8LE, space, create);
+    H5Pclose(create);
+    H5Sclose(space);
+}
+
 const h5_attack h5_attacks[] = {
     {"soft_link", soft_link, "soft: expected an object, found a soft link"},
     {"nested_soft_link", nested_soft_link, "found a soft link"},
@@ -371,6 +383,7 @@ const h5_attack h5_attacks[] = {
     {"extra_root_attribute", extra_root_attribute, "root attributes: expected checksum"},
     {"odd_name", odd_name, "unusable name"},
     {"plugin_filter", plugin_filter, "filtered: expected the filters"},
+    {"deflate_twice", deflate_twice, "filtered: expected deflate once, found it twice"},
     {"deflate_bomb", deflate_bomb, "bomb: expected arrays of at most"},
 };
 const int h5_attack_count = sizeof h5_attacks / sizeof *h5_attacks;
