@@ -13,7 +13,8 @@
 typedef struct bn_import_request {
     const char *dir, *output, *producer;
     /* A tokenizer's name, or its path, as for bn_tokenizer_open(); NULL:
-     * DIR/tokenizer.json or DIR/tokenizer.model, and without those "byte" if the vocabulary has 256 entries. */
+     * DIR/tokenizer.json or DIR/tokenizer.model, and without those "byte" if the vocabulary has 256
+     * entries. */
     const char *tokenizer;
     const bn_strings *set; /* configuration settings on top; may be NULL */
 } bn_import_request;
