@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/options.h"
 #include "base/signals.h"
@@ -279,6 +280,18 @@ static bn_status print_profile(const bn_console *console, bn_backend *backend)
     return status;
 }
 
+/* A thread that hangs in a driver cannot be stopped, so nothing is cleaned up:
+ * what is on the disk is whole at any time. */
+static void end_hung(void *arg, int64_t step, double seconds)
+{
+    (void)arg;
+    fprintf(stderr,
+            "bitnet-train: step %lld has taken more than %g s (training.watchdog_seconds): the "
+            "device hangs; --resume auto goes on from the last checkpoint\n",
+            (long long)step, seconds);
+    _exit(BN_NO_DEVICE);
+}
+
 static bn_status train(const bn_config *config, bn_backend *backend, const arguments *args,
                        const char *device)
 {
@@ -292,6 +305,7 @@ static bn_status train(const bn_config *config, bn_backend *backend, const argum
         .device = device,
         .interrupted = bn_signals_received,
         .observer = bn_console_observer(&console),
+        .hung = end_hung,
     };
     if (args->resume && args->overwrite)
         return bn_error(BN_USAGE, "--resume and --overwrite exclude each other");

@@ -85,6 +85,12 @@ static bn_status host_params_move(bn_trainer *t, host_params *host, bool to_devi
     return BN_OK;
 }
 
+/* Number of the oldest loss in a window. */
+static int64_t oldest(const bn_loss_window *window)
+{
+    return window->count > BN_HEALTH_WINDOW ? window->count - BN_HEALTH_WINDOW : 0;
+}
+
 static bn_status progress_json(const bn_train_progress *progress, char **out)
 {
     bn_json json = {0};
@@ -93,6 +99,15 @@ static bn_status progress_json(const bn_train_progress *progress, char **out)
     bn_json_int(&json, "loss_count", progress->loss_count);
     bn_json_double(&json, "last_loss", progress->last_loss);
     bn_json_double(&json, "training_s", progress->training_s);
+    bn_json_double(&json, "lr_factor", progress->lr_factor);
+    bn_json_int(&json, "rollbacks", progress->rollbacks);
+    bn_json_bool(&json, "pending", progress->pending);
+    bn_json_double(&json, "step_lr", progress->step_lr);
+    bn_json_double(&json, "step_grad_norm", progress->step_grad_norm);
+    bn_json_array(&json, "recent");
+    for (int64_t n = oldest(&progress->recent); n < progress->recent.count; n++)
+        bn_json_double(&json, NULL, progress->recent.losses[n % BN_HEALTH_WINDOW]);
+    bn_json_array_end(&json);
     bn_json_object_end(&json);
     return bn_json_take(&json, out);
 }
@@ -162,6 +177,21 @@ static double number(const cJSON *object, const char *key)
     return cJSON_IsNumber(item) ? item->valuedouble : (double)NAN; /* NaN was written as null */
 }
 
+/* Files of before there were spikes have none of these. */
+static void restore_health(const cJSON *json, bn_train_progress *p)
+{
+    const cJSON *item;
+    const double factor = number(json, "lr_factor"), rollbacks = number(json, "rollbacks");
+    p->lr_factor = factor > 0.0 && factor <= 1.0 ? factor : 1.0;
+    p->rollbacks = rollbacks > 0.0 && rollbacks <= 1000.0 ? (int64_t)rollbacks : 0;
+    p->pending = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "pending"));
+    p->step_lr = number(json, "step_lr");
+    p->step_grad_norm = number(json, "step_grad_norm");
+    cJSON_ArrayForEach(item,
+                       cJSON_GetObjectItemCaseSensitive(json, "recent")) if (cJSON_IsNumber(item))
+        bn_loss_window_add(&p->recent, item->valuedouble);
+}
+
 static bn_status restore_progress(bn_trainer *t, bn_checkpoint *checkpoint)
 {
     enum { LIMIT = 1 << 16 };
@@ -187,6 +217,7 @@ static bn_status restore_progress(bn_trainer *t, bn_checkpoint *checkpoint)
         .last_loss = number(json, "last_loss"),
         .training_s = number(json, "training_s"),
     };
+    restore_health(json, p);
     const double count = number(json, "loss_count");
     if (count >= 0 && count <= (double)state->step)
         p->loss_count = (int64_t)count;

@@ -7,7 +7,7 @@
  * and from the file without another copy in memory.
  *
  * Beyond checkpoint.h's fields these are kept as extra/NAME:
- *   progress          JSON: loss_sum, loss_count, last_loss, training_s
+ *   progress          JSON: what bn_train_progress has beyond checkpoint.h
  *   data              bn_data_identity: what the run learned from
  *   telemetry_codes   the baseline of telemetry.h: packed codes
  *   telemetry_scales  the same: mean scales, float64

@@ -10,6 +10,7 @@
 #include "train/checkpoint_io.h"
 #include "train/memory.h"
 #include "train/saver.h"
+#include "train/watchdog.h"
 
 typedef struct run {
     const bn_config *config;
@@ -22,6 +23,8 @@ typedef struct run {
     bn_checkpoint *from; /* resumed from, open while starting; NULL: a fresh start */
     char *from_path;
     bn_saver saver;
+    bn_watchdog *watchdog;
+    bool spiking;      /* so was the step before */
     bool settled;      /* the folder is this run's */
     bool metrics_wait; /* for room on the disk */
     bn_backend *cpu;   /* where the run goes on when its device is lost; else NULL */
@@ -246,10 +249,18 @@ static bn_status settle(run *r)
     return status;
 }
 
+/* The next metrics line counts from here. */
+static void begin_line(run *r)
+{
+    r->line_training_s = r->trainer->progress.training_s;
+    r->line_tokens = r->trainer->progress.tokens_seen;
+}
+
 /* A trainer on `backend` at the step where the run starts or goes on. */
 static bn_status begin(run *r, bn_backend *backend)
 {
     BN_TRY(bn_trainer_new(r->config, &r->data, backend, r->options->one_batch, &r->trainer));
+    r->trainer->interrupted = r->options->interrupted;
     if (r->from)
         BN_TRY(restore(r));
     if (!r->settled && !at_end(r))
@@ -258,8 +269,7 @@ static bn_status begin(run *r, bn_backend *backend)
     BN_TRY(open_metrics(r));
     bn_checkpoint_close(r->from);
     r->from = NULL;
-    r->line_training_s = r->trainer->progress.training_s;
-    r->line_tokens = r->trainer->progress.tokens_seen;
+    begin_line(r);
     return BN_OK;
 }
 
@@ -273,11 +283,24 @@ static bn_status save(run *r, bool last)
 
 /* ---- one step's aftermath ----------------------------------------------- */
 
+/* A layer may well stand still once the learning rate has come down. */
+static void check_layers(run *r)
+{
+    const double learning = 0.1 * r->config->training.learning_rate;
+    bn_strings lines = {0};
+    bn_layer_health_check(&r->trainer->health, &r->trainer->telemetry,
+                          r->trainer->progress.step_lr > learning, &lines);
+    for (size_t i = 0; i < lines.count; i++)
+        warn(r, bn_format("step %lld: %s", (long long)r->trainer->progress.step, lines.items[i]));
+    bn_strings_clear(&lines);
+}
+
 static bn_status evaluate(run *r)
 {
     bn_train_progress *p = &r->trainer->progress;
     BN_TRY(bn_trainer_evaluate(r->trainer, &r->evaluation));
     BN_TRY(bn_telemetry_measure(&r->trainer->telemetry));
+    check_layers(r);
     if (!isfinite(r->evaluation.loss))
         return bn_error(BN_FAIL, "step %lld: validation loss is %g", (long long)p->step,
                         r->evaluation.loss);
@@ -319,9 +342,10 @@ static bn_status write_line(run *r)
         .step = p->step,
         .tokens_seen = p->tokens_seen,
         .loss = p->last_loss,
-        .lr = r->last.lr,
-        .grad_norm = r->last.grad_norm,
-        .tokens_per_second = (double)(p->tokens_seen - r->line_tokens) / seconds,
+        .lr = p->step_lr,
+        .grad_norm = p->step_grad_norm,
+        .tokens_per_second =
+            seconds > 0.0 ? (double)(p->tokens_seen - r->line_tokens) / seconds : 0.0,
         .device = bn_trainer_device_memory(r->trainer),
         .elapsed_s = elapsed(r),
         .evaluated = r->evaluated,
@@ -336,8 +360,7 @@ static bn_status write_line(run *r)
     }
     p->loss_sum = 0.0;
     p->loss_count = 0;
-    r->line_training_s = p->training_s;
-    r->line_tokens = p->tokens_seen;
+    begin_line(r);
     BN_TRY(put_record(r, &record));
     if (r->options->observer.record)
         r->options->observer.record(r->options->observer.arg, &record);
@@ -354,10 +377,12 @@ static bn_status after_step(run *r)
     const int64_t step = r->trainer->progress.step;
     const bool last = step >= r->config->training.max_steps;
     const bool can_evaluate = bn_trainer_can_evaluate(r->trainer);
-    if (r->options->observer.step)
-        r->options->observer.step(r->options->observer.arg, r->trainer, &r->last);
-    if (can_evaluate && (last || every(r->config->training.eval_interval, step)))
+    r->evaluated = false;
+    if (can_evaluate && (last || every(r->config->training.eval_interval, step))) {
+        r->trainer->progress.pending = true;
         BN_TRY(evaluate(r));
+        r->trainer->progress.pending = false;
+    }
     if (r->evaluated || last || step == 1 || every(r->config->training.log_interval, step))
         BN_TRY(write_line(r));
     const bool best = r->evaluated && r->trainer->progress.best_step == step;
@@ -382,6 +407,7 @@ static bn_status name_last_good(const run *r, bn_status status)
     return status;
 }
 
+/* Stopped between two steps, or in the evaluation of the last one. */
 static bn_status interrupted(run *r)
 {
     BN_TRY(save(r, true));
@@ -399,15 +425,96 @@ static bool wants_stop(const run *r)
            (options->stop_after > 0 && r->trainer->progress.step >= options->stop_after);
 }
 
+/* ---- going back --------------------------------------------------------- */
+
+/* Whether the step that was just made, or tried, calls for it; says so. */
+static bool is_spike(run *r, double limit, double median)
+{
+    const bool spike =
+        !isfinite(r->last.loss) || !isfinite(r->last.grad_norm) || r->last.loss > limit;
+    if (spike && !r->spiking && isfinite(r->last.loss))
+        warn(r, bn_format("step %lld: LOSS SPIKE: %.4f, the median of the steps before is %.4f",
+                          (long long)r->trainer->progress.step, r->last.loss, median));
+    r->spiking = spike;
+    return spike;
+}
+
+static bn_status go_back(run *r)
+{
+    bn_restored restored;
+    bn_train_progress *p = &r->trainer->progress;
+    const double factor = p->lr_factor * r->config->training.spike_lr_factor;
+    const int64_t rollbacks = p->rollbacks + 1, from = p->step;
+    char *path = bn_saver_last_good(&r->saver);
+    if (!path)
+        return BN_FAIL;
+    bn_status status = bn_checkpoint_open(path, &r->from);
+    if (status == BN_OK)
+        status = bn_trainer_restore(r->trainer, r->from, &restored);
+    bn_checkpoint_close(r->from);
+    r->from = NULL;
+    if (status == BN_OK)
+        status = bn_metrics_close(r->metrics);
+    if (status == BN_OK) {
+        r->metrics = NULL;
+        status = open_metrics(r);
+    }
+    if (status == BN_OK) {
+        p->lr_factor = factor;
+        p->rollbacks = rollbacks;
+        r->spiking = false;
+        begin_line(r);
+        warn(r, bn_format("back from step %lld to %s, with %g times the learning rate (%lld of "
+                          "%lld times)",
+                          (long long)from, path, factor, (long long)rollbacks,
+                          (long long)r->config->training.spike_rollbacks));
+    }
+    free(path);
+    return status;
+}
+
+/* One step. *back: the run has gone back instead. */
+static bn_status step(run *r, bool *back)
+{
+    bn_train_progress *p = &r->trainer->progress;
+    double median = 0.0;
+    const double limit = bn_loss_limit(&p->recent, r->config->training.spike_threshold, &median);
+    bn_watchdog_begin(r->watchdog, p->step + 1);
+    bn_status status = bn_trainer_step(r->trainer, &r->last);
+    bn_watchdog_end(r->watchdog);
+    *back = (status == BN_OK || status == BN_FAIL) && is_spike(r, limit, median) &&
+            r->saver.saved_step >= 0 && p->rollbacks < r->config->training.spike_rollbacks;
+    if (*back && status == BN_FAIL)
+        warn(r, bn_format("%s", bn_error_text()));
+    if (*back)
+        return go_back(r);
+    if (status == BN_OK && r->options->observer.step)
+        r->options->observer.step(r->options->observer.arg, r->trainer, &r->last);
+    return status;
+}
+
+/* What was to follow the step of the checkpoint belongs into it. */
+static bn_status make_up(run *r)
+{
+    r->saver.saved_step = -1;
+    BN_TRY(after_step(r));
+    return save(r, at_end(r));
+}
+
 static bn_status loop(run *r)
 {
-    while (!at_end(r)) {
+    bn_status status = r->trainer->progress.pending ? make_up(r) : BN_OK;
+    while (status == BN_OK && !at_end(r)) {
+        bool back;
         if (wants_stop(r))
             return interrupted(r);
-        r->evaluated = false;
-        BN_TRY(bn_trainer_step(r->trainer, &r->last));
-        BN_TRY(after_step(r));
+        BN_TRY(step(r, &back));
+        if (!back)
+            status = after_step(r);
     }
+    if (status == BN_INTERRUPTED)
+        return interrupted(r);
+    BN_TRY(status);
     if (stopped_early(r))
         note(r, bn_format("stopped early at step %lld: no better validation loss since step %lld",
                           (long long)r->trainer->progress.step,
@@ -508,8 +615,13 @@ static bn_status finish(run *r, char **summary)
 /* From the first step to be made to the summary, on one device. */
 static bn_status sit(run *r, bn_backend *backend, char **summary)
 {
+    const double limit = r->config->training.watchdog_seconds;
     BN_TRY(begin(r, backend));
+    if (limit > 0.0 && r->options->hung)
+        BN_TRY(bn_watchdog_new(limit, r->options->hung, r->options->hung_arg, &r->watchdog));
     bn_status status = loop(r);
+    bn_watchdog_free(r->watchdog);
+    r->watchdog = NULL;
     if (status == BN_OK)
         status = finish(r, summary);
     return name_last_good(r, status);

@@ -17,15 +17,19 @@ typedef struct bn_run_options {
     const char *device;       /* for the summary; NULL: the backend's name */
     int (*interrupted)(void); /* non-zero: finish the step, save, stop; may be NULL */
     bn_run_observer observer;
+    /* Called from another thread when a step takes longer than
+     * training.watchdog_seconds: ends the process. NULL: nothing is watched. */
+    void (*hung)(void *arg, int64_t step, double seconds);
+    void *hung_arg;
 } bn_run_options;
 
 /* Runs config to its end. *summary gets the text of summary.json (the caller
  * frees; NULL unless BN_OK). BN_INTERRUPTED: stopped early, checkpoint saved
  * and named in the message. BN_FAIL: loss or gradient not finite, naming step
- * and last good checkpoint. BN_USAGE: the folder is refused. BN_NO_DEVICE: the
- * device was lost; the last checkpoint, named in the message, is as it was. BN_IO:
- * the disk is too full to start (saver.h), or saving failed repeatedly. Else
- * what trainer.h, checkpoint_io.h and run_folder.h return.
+ * and last good checkpoint (with training.spike_rollbacks left the run goes back to it). BN_USAGE:
+ * the folder is refused. BN_NO_DEVICE: the device was lost; the last checkpoint, named in the
+ * message, is as it was. BN_IO: the disk is too full to start (saver.h), or saving failed
+ * repeatedly. Else what trainer.h, checkpoint_io.h and run_folder.h return.
  *
  * With training.device_fallback a lost device is a warning: the run goes on from
  * its last checkpoint (or from where it started) on the CPU, the metrics are cut

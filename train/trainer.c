@@ -45,6 +45,7 @@ static bn_status build(bn_trainer *t)
     BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
     BN_TRY(alloc_logits(t));
     BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
+    BN_TRY(bn_layer_health_init(&t->health, t->telemetry.count));
     return bn_telemetry_measure(&t->telemetry);
 }
 
@@ -60,8 +61,10 @@ bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_
     t->backend = backend;
     t->schedule = bn_schedule_of(config);
     t->one_batch = one_batch;
-    t->progress = (bn_train_progress){
-        .best_val_loss = (double)INFINITY, .best_step = -1, .last_loss = (double)NAN};
+    t->progress = (bn_train_progress){.best_val_loss = (double)INFINITY,
+                                      .best_step = -1,
+                                      .last_loss = (double)NAN,
+                                      .lr_factor = 1.0};
     bn_status status = build(t);
     if (status != BN_OK)
         bn_trainer_free(t);
@@ -75,6 +78,7 @@ void bn_trainer_free(bn_trainer *t)
     if (!t)
         return;
     bn_telemetry_clear(&t->telemetry);
+    bn_layer_health_clear(&t->health);
     bn_train_graphs_clear(&t->graphs);
     bn_optimizer_clear(&t->optimizer);
     t->backend->release(t->backend, &t->arena);
@@ -126,7 +130,7 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
     const int64_t step = t->progress.step;
     const bn_backend_usage before = usage_of(t->backend);
     double sum = 0.0, last;
-    *result = (bn_step_result){.lr = bn_schedule_lr(&t->schedule, step)};
+    *result = (bn_step_result){.lr = t->progress.lr_factor * bn_schedule_lr(&t->schedule, step)};
     BN_TRY(bn_optimizer_zero_grad(&t->optimizer));
     for (int64_t micro = 0; micro < count; micro++)
         BN_TRY(micro_step(t, micro, count, &sum));
@@ -146,6 +150,9 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
     t->progress.tokens_seen += bn_tokens_per_step(t->config);
     t->progress.loss_sum += result->loss;
     t->progress.loss_count++;
+    bn_loss_window_add(&t->progress.recent, result->loss);
+    t->progress.step_lr = result->lr;
+    t->progress.step_grad_norm = result->grad_norm;
     t->progress.training_s += bn_seconds() - start;
     return BN_OK;
 }
@@ -173,6 +180,8 @@ bn_status bn_trainer_evaluate(bn_trainer *t, bn_evaluation *out)
     BN_TRY(bn_feed_held_out_init(&t->feed, t->config, &batches));
     while (bn_feed_held_out_next(&batches, &count)) {
         double loss;
+        if (t->interrupted && t->interrupted())
+            return bn_error(BN_INTERRUPTED, "stopped during an evaluation");
         BN_TRY(bn_feed_upload(&t->feed));
         BN_TRY(bn_tape_forward(t->graphs.evaluate, NULL));
         BN_TRY(bn_backend_get_scalar(

@@ -15,6 +15,7 @@
 
 #include "train/feed.h"
 #include "train/graphs.h"
+#include "train/health.h"
 #include "train/memory.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -32,6 +33,11 @@ typedef struct bn_train_progress {
     double last_loss;  /* mean training loss of the last metrics line; NaN before */
     double elapsed_s;  /* wall clock, over all sittings */
     double training_s; /* the part of it spent in steps */
+    bn_loss_window recent;
+    double lr_factor;  /* on the schedule's learning rate: 1 until a rollback */
+    int64_t rollbacks; /* times the run went back */
+    bool pending;      /* stopped in the evaluation of this step: it is still to be made */
+    double step_lr, step_grad_norm; /* of this step */
 } bn_train_progress;
 
 typedef struct bn_trainer {
@@ -45,9 +51,11 @@ typedef struct bn_trainer {
     bn_train_graphs graphs;
     bn_buffer arena;
     bn_feed feed;
-    float *logits;   /* of an MLP's evaluation batch; else NULL */
-    bool one_batch;  /* every step trains on the first batch */
-    bool have_batch; /* the first batch has been drawn */
+    float *logits; /* of an MLP's evaluation batch; else NULL */
+    bn_layer_health health;
+    int (*interrupted)(void); /* polled between batches of an evaluation; may be NULL */
+    bool one_batch;           /* every step trains on the first batch */
+    bool have_batch;          /* the first batch has been drawn */
     bn_train_progress progress;
 } bn_trainer;
 
@@ -81,7 +89,8 @@ typedef struct bn_evaluation {
 /* Held-out text exists. */
 bool bn_trainer_can_evaluate(const bn_trainer *trainer);
 
-/* Loss over the held-out text (or eval_batches batches of it). */
+/* Loss over the held-out text (or eval_batches batches of it). BN_INTERRUPTED
+ * when `interrupted` says so; nothing has changed then. */
 bn_status bn_trainer_evaluate(bn_trainer *trainer, bn_evaluation *out) BN_MUST_CHECK;
 
 /* Tokens of one optimizer step; of an MLP, examples. */

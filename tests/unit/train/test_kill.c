@@ -296,6 +296,24 @@ static void test_damaged_newest(void **state)
     }
 }
 
+/* A step that takes too long ends the program, and a resume goes on. */
+static void test_hung_step(void **state)
+{
+    (void)state;
+    run_straight();
+    help_remove("hung");
+    assert_ok(bn_fs_write("train.log", "", 0));
+    int status = wait_for(launch_with("hung", "--set=training.watchdog_seconds=1e-5", NULL));
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), BN_NO_DEVICE);
+    char *log = help_read("train.log");
+    assert_non_null(strstr(log, "bitnet-train: step "));
+    assert_non_null(strstr(log, "has taken more than 1e-05 s"));
+    free(log);
+    assert_int_equal(wait_for(launch("hung", true)), 0);
+    check_finished("hung");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_second_run_is_refused),
         cmocka_unit_test(test_race_for_a_folder),
         cmocka_unit_test(test_damaged_newest),
+        cmocka_unit_test(test_hung_step),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
