@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fs.h"
 #include "tools/c_header_runtime.h"
@@ -290,14 +289,7 @@ bn_status bn_c_header_run(const bn_c_header_request *request, bn_loaded *source,
     bn_status status = make(&j);
     if (status == BN_OK)
         status = make_report(&j, report);
-    if (status != BN_OK)
-        unlink(j.temp); /* not bn_fs_remove(): the message stays */
-    else
-        status = bn_fs_commit(j.temp, request->output);
-    if (status == BN_OK)
-        status = bn_export_report_save(report, request->output);
-    if (status != BN_OK)
-        bn_export_report_clear(report);
+    status = bn_export_settle(status, j.temp, request->output, report);
     job_clear(&j);
     return status;
 }

@@ -1,9 +1,6 @@
 #include "tools/export_job.h"
 
 #include <stdlib.h>
-#include <unistd.h>
-
-#include "base/fs.h"
 
 /* Everything an export holds on its way. */
 typedef struct job {
@@ -145,14 +142,7 @@ bn_status bn_export_run(const bn_export_request *request, bn_loaded *source,
     bn_status status = make(&j);
     if (status == BN_OK)
         status = make_report(&j, report);
-    if (status != BN_OK)
-        unlink(j.temp); /* not bn_fs_remove(): the message stays */
-    else
-        status = bn_fs_commit(j.temp, request->output);
-    if (status == BN_OK)
-        status = bn_export_report_save(report, request->output);
-    if (status != BN_OK)
-        bn_export_report_clear(report);
+    status = bn_export_settle(status, j.temp, request->output, report);
     job_clear(&j);
     return status;
 }

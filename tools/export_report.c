@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/json.h"
@@ -242,6 +243,21 @@ bn_status bn_export_report_save(const bn_export_report *report, const char *outp
     char *path = bn_format("%s.report.json", output);
     bn_status status = path ? bn_fs_write(path, report->json, strlen(report->json)) : BN_FAIL;
     free(path);
+    return status;
+}
+
+bn_status bn_export_settle(bn_status made, const char *temp, const char *output,
+                           bn_export_report *report)
+{
+    bn_status status = made;
+    if (status != BN_OK)
+        unlink(temp); /* not bn_fs_remove(): the message stays */
+    else
+        status = bn_fs_commit(temp, output);
+    if (status == BN_OK)
+        status = bn_export_report_save(report, output);
+    if (status != BN_OK)
+        bn_export_report_clear(report);
     return status;
 }
 

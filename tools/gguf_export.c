@@ -2,9 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/fs.h"
 #include "interop/gguf_arch.h"
 #include "interop/gguf_vocab.h"
 
@@ -163,15 +161,13 @@ static bn_status make_report(job *j, const char *gaps, bn_export_report *report)
     return status;
 }
 
-static bn_status finish(job *j, bn_export_report *report)
+static bn_status report_of(job *j, bn_export_report *report)
 {
     char *gaps = NULL;
     BN_TRY(join(&j->gaps, &gaps));
     bn_status status = make_report(j, gaps, report);
     free(gaps);
-    BN_TRY(status);
-    BN_TRY(bn_fs_commit(j->temp, j->request->output));
-    return bn_export_report_save(report, j->request->output);
+    return status;
 }
 
 bn_status bn_gguf_export_run(const bn_gguf_export_request *request, bn_loaded *source,
@@ -188,11 +184,8 @@ bn_status bn_gguf_export_run(const bn_gguf_export_request *request, bn_loaded *s
         return BN_FAIL;
     bn_status status = make(&j);
     if (status == BN_OK)
-        status = finish(&j, report);
-    if (status != BN_OK) {
-        unlink(j.temp); /* not bn_fs_remove(): the message stays */
-        bn_export_report_clear(report);
-    }
+        status = report_of(&j, report);
+    status = bn_export_settle(status, j.temp, request->output, report);
     job_clear(&j);
     return status;
 }

@@ -9,6 +9,12 @@ static const char *choose_data(const bn_config *config, const char *data, bool *
     return *held_out ? config->data.train : config->data.validation;
 }
 
+/* The config of an imported model names no data. */
+static bn_status check_named(const char *data)
+{
+    return data ? BN_OK : bn_error(BN_NO_INPUT, "the model's config names no data: --data FILE");
+}
+
 bn_status bn_text_source_open(const bn_config *config, const char *data, bool held_out,
                               const bn_tokenizer *tokenizer, bn_text_source *out)
 {
@@ -16,6 +22,7 @@ bn_status bn_text_source_open(const bn_config *config, const char *data, bool he
     bn_span train;
     *out = (bn_text_source){0};
     data = choose_data(config, data, &held_out);
+    BN_TRY_OUT(check_named(data));
     BN_TRY_OUT(bn_corpus_open(data, tokenizer, &out->corpus));
     out->span = bn_corpus_all(out->corpus);
     if (held_out) {
@@ -44,6 +51,7 @@ bn_status bn_table_source_open(const bn_config *config, const char *data, bool h
     bn_rows train;
     *out = (bn_table_source){0};
     data = choose_data(config, data, &held_out);
+    BN_TRY_OUT(check_named(data));
     BN_TRY_OUT(
         bn_table_open(data, config->model.input_size, config->model.num_labels, &out->table));
     out->rows = bn_table_all(out->table);

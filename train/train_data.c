@@ -83,6 +83,9 @@ bn_status bn_train_data_open(const bn_config *config, bn_train_data *out)
 {
     bn_status status = BN_OK;
     *out = (bn_train_data){0};
+    if (!config->data.train)
+        return bn_error(BN_BAD_CONFIG, "data.train: expected a file or a pattern, found null; an "
+                                       "imported model names none (--set data.train=FILE)");
     BN_TRY_OUT(bn_tokenizer_open(config->data.tokenizer, &out->tokenizer));
     BN_TRY_OUT(config->model.kind == BN_KIND_MLP ? open_tables(config, out)
                                                  : open_texts(config, out));

@@ -316,6 +316,7 @@ bn_status bn_hf_config_read(const char *path, const bn_strings *set, bn_hf_model
         goto out;
     }
     BN_TRY_OUT(bn_config_init(&out->config));
+    BN_TRY_OUT(bn_config_set(&out->config, "data.train=null")); /* it learned elsewhere */
     BN_TRY_OUT(read_family(&s, &out->family));
     BN_TRY_OUT(read_model(&s, out));
     BN_TRY_OUT(read_scheme(&s, out));

@@ -119,6 +119,8 @@ run ok.json --device opencl
 expect 69 'OpenCL'
 run ok.json --set data.train=nothing.txt
 expect 66 'nothing.txt'
+run ok.json --set data.train=null
+expect 78 'data.train' 'null'
 echo hi >short.txt
 run ok.json --set data.train=short.txt
 expect 65 'short.txt'

@@ -173,7 +173,7 @@ static void test_reference_and_help(void **state)
     for (int i = 0; i < bn_config_section_count; i++)
         assert_contains(page, bn_config_sections[i].help);
     assert_contains(page, "| `hidden_size` | `128` | a whole number from 1 to 1048576 | fixed | "
-                          "Width of the residual stream. |\n");
+                          "Width of the residual stream, or of an mlp's hidden layers. |\n");
     assert_contains(page, "Other names: `n_layer` for `num_hidden_layers`, ");
     assert_contains(help, "  training.seed (1337)\n");
     free(page);

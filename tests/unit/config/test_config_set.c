@@ -91,7 +91,7 @@ static void test_errors_change_nothing(void **state)
         {"model.dropout=1", "--set: model.dropout: expected a number from 0 to below 1, found 1"},
         {"model.tie_word_embeddings=yes",
          "--set: model.tie_word_embeddings: expected true or false, found yes"},
-        {"data.train=", "--set: data.train: expected a non-empty string, found nothing"},
+        {"data.train=", "--set: data.train: expected a non-empty string or null, found nothing"},
         {"training.optimizer=sgd", "--set: training.optimizer: expected \"adamw\", found sgd"},
         {"quantization.modules_to_not_convert=[1]",
          "--set: quantization.modules_to_not_convert: expected a list of non-empty strings, found "
