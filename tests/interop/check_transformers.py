@@ -53,9 +53,10 @@ transformers.utils.logging.disable_progress_bar()
 class Shape:
     """A model's shape and the length of the rows it is compared on."""
 
-    def __init__(self, name, time, layers, hidden, intermediate):
+    def __init__(self, name, time, layers, hidden, intermediate, schemes, forms):
         self.name, self.time, self.rows = name, time, TOKENS // time
         self.layers, self.hidden, self.intermediate = layers, hidden, intermediate
+        self.schemes, self.forms = schemes, forms  # of the models that are exported
 
     def settings(self):
         return [f"model.num_hidden_layers={self.layers}", f"model.hidden_size={self.hidden}",
@@ -74,7 +75,16 @@ class Shape:
                 f" 2 key/value heads, {self.rows} rows of {self.time} tokens")
 
 
-SHAPES = [Shape("small", 32, 2, 64, 128), Shape("large", 128, 3, 128, 384)]
+SCHEMES = {"tensor": ["quantization.weight_scale=tensor"],
+           "tensor, untied, silu": ["quantization.weight_scale=tensor", "model.hidden_act=silu",
+                                    "model.tie_word_embeddings=false"],
+           "row": ["quantization.weight_scale=row"],
+           "group 64": ["quantization.weight_scale=group", "quantization.group_size=64"],
+           "float": ["quantization.weight_bits=none"],
+           "float activations": ["quantization.activation_bits=none"]}
+FORMS = ["float32", "packed", "shadow", "bf16"]
+SHAPES = [Shape("small", 32, 2, 64, 128, list(SCHEMES), FORMS),
+          Shape("large", 128, 3, 128, 384, ["tensor", "row", "group 64", "float"], FORMS[:2])]
 
 
 def call(*command):
@@ -248,27 +258,22 @@ def dividing(b):
 
 
 def check_exports(b):
-    settings = {"tensor": ["quantization.weight_scale=tensor"],
-                "tensor, untied, silu": ["quantization.weight_scale=tensor", "model.hidden_act=silu",
-                                         "model.tie_word_embeddings=false"],
-                "row": ["quantization.weight_scale=row"],
-                "group 64": ["quantization.weight_scale=group", "quantization.group_size=64"],
-                "float": ["quantization.weight_bits=none"],
-                "float activations": ["quantization.activation_bits=none"]}
-    for scheme, keys in settings.items():
+    for scheme in b.shape.schemes:
         per_tensor = scheme.startswith("tensor")
         for steps, kind in ((1, "random"), (150, "trained")):
-            folder = b.train(f"{scheme} {kind}".replace(" ", "-").replace(",", ""), steps, *keys)
+            folder = b.train(f"{scheme} {kind}".replace(" ", "-").replace(",", ""), steps,
+                             *SCHEMES[scheme])
             ours, name = b.ours(folder), f"{scheme}, {kind}"
-            for form in ["float32", "packed", "shadow"] if per_tensor else ["float32"]:
+            for form in b.shape.forms:
+                if form in ("packed", "shadow") and not per_tensor:
+                    continue
                 model = b.export(folder, form)
+                if form == "bf16":  # rounds: compared is what this project makes of the file
+                    ours = b.ours(b.imported(b.path("export"))[0])
                 logits, codes = b.compare(f"export {name}, {form}", ours, model)
                 if form == "packed":
                     check_itself(b, name, model, logits)
                     b.compare_exact(name, model, {"here": codes_of(ours[1]), "transformers": codes})
-            # bf16 rounds: compared is what this project makes of the rounded file
-            model = b.export(folder, "bf16")
-            b.compare(f"export {name}, bf16", b.ours(b.imported(b.path("export"))[0]), model)
 
 
 def check_itself(b, name, model, logits):
