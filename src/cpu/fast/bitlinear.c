@@ -8,9 +8,9 @@
 enum {
     TILE_BLOCK_ROWS = 96, /* rows of x that meet a panel while it is in cache */
     CHUNKS_WANTED = 16,   /* few rows are also split over panels */
-    FEW_CODES = 1 << 17,  /* weights of a few-rows chunk */
-    WIDE_CODES = 1 << 17, /* products of a chunk with an int8 weight */
-    X_BLOCK = 128,        /* codes of a block of planes */
+    FEW_CODES = 1 << 16,  /* products of a few-rows chunk, at least */
+    FEW_CHUNKS = 16,
+    X_BLOCK = 128, /* codes of a block of planes */
     ALIGN = 64,
 };
 
@@ -183,6 +183,15 @@ static void few(void *arg, int64_t begin, int64_t end, int worker)
         p->kernels->few(&p->job, p->x_copy, p->sums, begin, end);
 }
 
+/* Outputs of a chunk, a multiple of `step`: chunks are alike, and not so small
+ * that handing them over takes longer than their work. */
+static int64_t few_outputs(const bn_ternary_job *job, int64_t step)
+{
+    const bn_int_product *p = &job->shape;
+    const int64_t chunks = bn_fast_min(p->rows * p->out * p->in / FEW_CODES + 1, FEW_CHUNKS);
+    return bn_ceil_div(bn_ceil_div(p->out, chunks), step) * step;
+}
+
 static void run_few(const bn_backend *backend, product *p)
 {
     const bn_ternary_job *job = &p->job;
@@ -190,8 +199,7 @@ static void run_few(const bn_backend *backend, product *p)
         make_planes(job, p->x_copy);
     for (int64_t r = 0; r < job->shape.rows; r++)
         p->kernels->group_sums(job, job->shape.x + r * job->shape.in, p->sums + r * job->groups);
-    int64_t outs = bn_ceil_div(FEW_CODES, job->shape.in);
-    bn_fast_ranges(backend, job->shape.out, bn_ceil_div(outs, 16) * 16, few, p);
+    bn_fast_ranges(backend, job->shape.out, few_outputs(job, 16), few, p);
 }
 
 static void wide_outputs(void *arg, int64_t begin, int64_t end, int worker)
@@ -292,8 +300,7 @@ bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
     if (!kernels) {
         run_reference(backend, &p.job);
     } else if (is_wide(c)) {
-        int64_t outs = bn_ceil_div(WIDE_CODES, shape.rows * shape.in);
-        bn_fast_ranges(backend, shape.out, bn_ceil_div(outs, 8) * 8, wide_outputs, &p);
+        bn_fast_ranges(backend, shape.out, few_outputs(&p.job, 4), wide_outputs, &p);
     } else if (p.tiles == 0) {
         run_few(backend, &p);
     } else {
