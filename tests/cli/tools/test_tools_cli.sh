@@ -8,63 +8,13 @@ set -u
 bin=$1
 tests=$2
 python=$3
-failures=0
-unset OPENBLAS_CORETYPE
+. "$tests/cli/cli.sh"
 
 rm -rf out floats empty broken ./*.h5 ./*.gguf ./*.json ./*.unverified text.txt short.txt
-i=0
-while [ $i -lt 150 ]; do
-    echo "line $i: the river runs over stones and under the mountain"
-    i=$((i + 1))
-done >text.txt
-cat >config.json <<'JSON'
-{ "model": { "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-             "num_attention_heads": 2, "max_position_embeddings": 16 },
-  "quantization": { "group_size": 32 },
-  "data": { "train": "text.txt" },
-  "training": { "seq_len": 16, "batch_size": 2, "max_steps": 12, "warmup_steps": 2,
-                "log_interval": 4, "eval_interval": 6 },
-  "output_dir": "out" }
-JSON
+make_training config.json
 "$bin/bitnet-train" config.json --quiet >/dev/null || exit 1
 "$bin/bitnet-train" config.json --quiet --output-dir floats --max-steps 2 \
     --set quantization.weight_bits=none >/dev/null || exit 1
-
-run() { # run PROGRAM ARGS...: $status; stdout in o, stderr in e
-    program=bitnet-$1
-    shift
-    command="$program $*"
-    "$bin/$program" "$@" >o 2>e </dev/null
-    status=$?
-}
-
-fail() {
-    failures=$((failures + 1))
-    printf 'FAILED: %s: %s\n--- stdout:\n%s\n--- stderr:\n%s\n' "$command" "$1" \
-        "$(head -c 2000 o)" "$(head -c 2000 e)"
-}
-
-expect() { # expect STATUS TEXT...: exit status, and each text in stderr
-    want=$1
-    shift
-    [ "$status" -eq "$want" ] || fail "exit status $status, expected $want"
-    for text in "$@"; do
-        grep -qF -- "$text" e || fail "stderr lacks: $text"
-    done
-}
-
-refused() { # refused STATUS TEXT...: that, one line of stderr, nothing on stdout
-    expect "$@"
-    [ "$(wc -l <e)" -eq 1 ] || fail "the message is not one line"
-    [ ! -s o ] || fail "stdout is not empty"
-    grep -q "^$program: " e || fail "the message does not start with the program's name"
-}
-
-stdout_has() {
-    for text in "$@"; do
-        grep -qF -- "$text" o || fail "stdout lacks: $text"
-    done
-}
 
 json() { # json PYTHON-EXPRESSION over d, the object on stdout
     "$python" -c "
@@ -343,5 +293,4 @@ done
 run eval cut.h5 --data text.txt
 refused 65 cut.h5
 
-[ $failures -eq 0 ] || echo "$failures failures"
-[ $failures -eq 0 ]
+finish
