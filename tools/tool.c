@@ -1,9 +1,6 @@
 #include "tools/tool.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "checkpoint/h5file.h"
 #include "cpu/blas/blas.h"
@@ -14,61 +11,21 @@ const char bn_tool_producer[] = "bitnet-qat " BITNET_VERSION;
 
 static const char *program_name = "bitnet";
 
-bn_status bn_tool_print(const char *text)
-{
-    if (fputs(text, stdout) == EOF || fflush(stdout) == EOF)
-        return bn_error(BN_IO, "standard output: %s", strerror(errno));
-    return BN_OK;
-}
-
-bn_status bn_tool_print_text(bn_text *text)
-{
-    char *line = NULL;
-    bn_status status = bn_text_take(text, &line);
-    if (status == BN_OK)
-        status = bn_tool_print(line);
-    free(line);
-    return status;
-}
-
-static bn_status print_help(const bn_program *program)
-{
-    char *text = NULL;
-    BN_TRY(bn_options_help(program, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
-}
-
-/* The version, and what computes. */
-static bn_status print_version(const bn_program *program)
+/* What computes. */
+static bn_status add_details(bn_text *version)
 {
     bn_backend *backend;
-    bn_text text = {0};
     BN_TRY(bn_cpu_backend_new(NULL, &backend));
-    bn_text_addf(&text, "%s %s\ncpu kernels: %s\nthreads: %d\nOpenBLAS core: %s\n", program->name,
-                 BITNET_VERSION, bn_cpu_isa(backend), bn_threads_count(bn_cpu_threads(backend)),
-                 bn_blas_core());
+    bn_text_addf(version, "cpu kernels: %s\nthreads: %d\nOpenBLAS core: %s\n", bn_cpu_isa(backend),
+                 bn_threads_count(bn_cpu_threads(backend)), bn_blas_core());
     bn_backend_free(backend);
-    return bn_tool_print_text(&text);
+    return BN_OK;
 }
 
 int bn_tool_main(const bn_program *program, bn_tool_run run, void *args, int argc, char **argv)
 {
-    bn_options options;
     program_name = program->name;
-    bn_status status = bn_options_parse(program, argc, argv, args, &options);
-    if (status == BN_USAGE) {
-        fprintf(stderr, "%s: %s (see --help)\n", program->name, bn_error_text());
-        return BN_USAGE;
-    }
-    if (status == BN_OK)
-        status = options.help      ? print_help(program)
-                 : options.version ? print_version(program)
-                                   : run(args);
-    if (status != BN_OK)
-        fprintf(stderr, "%s: %s\n", program->name, bn_error_text());
-    return (int)status;
+    return bn_tool_main_with(program, add_details, run, args, argc, argv);
 }
 
 void bn_tool_distrust(bool untrusted)
@@ -79,7 +36,8 @@ void bn_tool_distrust(bool untrusted)
 
 bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, bn_tool_model *out)
 {
-    const bn_device_options options = {.threads = (int)where->threads};
+    const bn_device_options options = {.threads = (int)where->threads,
+                                       .memory_limit = where->max_memory};
     *out = (bn_tool_model){0};
     if (where->threads < 0 || where->threads > 4096)
         return bn_error(BN_USAGE, "--threads %lld: expected 0 to 4096", (long long)where->threads);

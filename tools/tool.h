@@ -6,13 +6,10 @@
 #ifndef BN_TOOLS_TOOL_H
 #define BN_TOOLS_TOOL_H
 
-#include "base/options.h"
 #include "model/load.h"
+#include "tools/tool_main.h"
 
-typedef bn_status (*bn_tool_run)(void *args);
-
-/* A whole main(): parses into `args` (defaults are there already), answers
- * --help and --version, calls run, prints the error if there is one. */
+/* bn_tool_main_with() for a program that computes: the version says on what. */
 int bn_tool_main(const bn_program *program, bn_tool_run run, void *args, int argc, char **argv);
 
 /* Where a program computes, and whether it trusts its model file; part of an
@@ -20,6 +17,7 @@ int bn_tool_main(const bn_program *program, bn_tool_run run, void *args, int arg
 typedef struct bn_tool_where {
     const char *device;
     int64_t threads;
+    uint64_t max_memory; /* 0: no limit */
     bool untrusted;
 } bn_tool_where;
 
@@ -47,6 +45,12 @@ typedef struct bn_tool_where {
          BN_OPT_I64,                                                                               \
          offsetof(type, where.threads),                                                            \
          "CPU threads; 0 takes all (0); results do not depend on it"},                             \
+        {"max-memory",                                                                             \
+         0,                                                                                        \
+         "SIZE",                                                                                   \
+         BN_OPT_SIZE,                                                                              \
+         offsetof(type, where.max_memory),                                                         \
+         "most memory for weights, cache and scratch, as in 512M or 1.5G"},                        \
         BN_TOOL_UNTRUSTED_OPTION(type, where.untrusted)
 
 /* --untrusted: from now on model files are read as bn_h5_distrust() says. */
@@ -66,11 +70,5 @@ void bn_tool_close(bn_tool_model *model); /* {0} is fine */
 
 /* "bitnet-qat 0.1.0" */
 extern const char bn_tool_producer[];
-
-/* Writes text to stdout; BN_IO if that fails. */
-bn_status bn_tool_print(const char *text) BN_MUST_CHECK;
-
-/* Prints the text and clears it. */
-bn_status bn_tool_print_text(bn_text *text) BN_MUST_CHECK;
 
 #endif

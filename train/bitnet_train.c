@@ -20,6 +20,7 @@ typedef struct arguments {
     const char *config, *resume, *device, *output_dir;
     bn_strings set;
     int64_t threads, seed, max_steps, stop_after;
+    uint64_t max_memory;
     bool list_devices, dry_run, overfit_batch, check_grad, selftest, tune, profile, quiet,
         overwrite;
     bool config_reference, config_schema;
@@ -42,6 +43,8 @@ static const bn_option option_table[] = {
     {"profile", 0, NULL, BN_OPT_FLAG, AT(profile),
      "time every kernel of an OpenCL device; printed at the end, with the bytes moved per step"},
     {"threads", 't', "N", BN_OPT_I64, AT(threads), "CPU threads; 0: all (training.threads)"},
+    {"max-memory", 0, "SIZE", BN_OPT_SIZE, AT(max_memory),
+     "most memory for weights, activations and scratch, as in 512M or 1.5G"},
     {"seed", 0, "N", BN_OPT_I64, AT(seed), "seed of the run (training.seed)"},
     {"max-steps", 'n', "N", BN_OPT_I64, AT(max_steps),
      "steps of the run; schedules follow (training.max_steps)"},
@@ -303,6 +306,7 @@ static bn_status train(const bn_config *config, bn_backend *backend, const argum
         .one_batch = args->overfit_batch,
         .stop_after = args->stop_after,
         .device = device,
+        .memory_limit = args->max_memory,
         .interrupted = bn_signals_received,
         .observer = bn_console_observer(&console),
         .hung = end_hung,
@@ -326,7 +330,8 @@ static bn_status with_device(const bn_config *config, const arguments *args)
     bn_backend *backend;
     char *device_text;
     bn_status status;
-    const bn_device_options options = {(int)config->training.threads, args->profile};
+    const bn_device_options options = {(int)config->training.threads, args->profile,
+                                       args->max_memory};
     BN_TRY(bn_device_open(device, &options, &backend, &device_text));
     if (args->selftest)
         status = selftest(backend);

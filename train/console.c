@@ -124,12 +124,9 @@ static void show_record(void *arg, const bn_metrics_record *record)
         fprintf(stderr, "  val_accuracy %.4f", record->val_accuracy);
     fprintf(stderr, "  lr %.2e  grad_norm %.3f  %.0f tok/s  %.1f s", record->lr, record->grad_norm,
             record->tokens_per_second, record->elapsed_s);
-    if (record->device.own)
-        fprintf(stderr, "  device %s, at most %s, %.1f %% gaps",
-                bn_size_text(record->device.bytes, now),
-                bn_size_text(record->device.peak_bytes, most),
-                100.0 * record->device.fragmentation);
-    fputc('\n', stderr);
+    fprintf(stderr, "  memory %s, at most %s, %.1f %% gaps\n",
+            bn_size_text(record->device.bytes, now), bn_size_text(record->device.peak_bytes, most),
+            100.0 * record->device.fragmentation);
 }
 
 bn_run_observer bn_console_observer(bn_console *console)

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -115,27 +114,6 @@ bn_status bn_memory_explain(bn_status status, const bn_config *config, int64_t v
     }
     free(text);
     return status;
-}
-
-size_t bn_touched_bytes(const bn_buffer *buffer)
-{
-    if (!buffer->host || buffer->bytes == 0)
-        return buffer->bytes;
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t from = (uintptr_t)buffer->host & ~(uintptr_t)(page - 1);
-    const uintptr_t to = (uintptr_t)buffer->host + buffer->bytes;
-    const size_t pages = (to - from + page - 1) / page;
-    size_t touched = 0;
-    unsigned char *present = malloc(pages);
-    if (!present || mincore((void *)from, pages * page, present) != 0) {
-        free(present);
-        return buffer->bytes;
-    }
-    for (size_t i = 0; i < pages; i++)
-        touched += present[i] & 1u;
-    free(present);
-    touched *= page;
-    return touched < buffer->bytes ? touched : buffer->bytes;
 }
 
 size_t bn_resident_bytes(void)

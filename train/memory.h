@@ -39,19 +39,13 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
 bn_status bn_memory_explain(bn_status status, const bn_config *config, int64_t vocab,
                             bn_backend *backend) BN_MUST_CHECK;
 
-/* What a run takes where it computes. On a device with memory of its own these
- * are the backend's counts; in the host's memory `bytes` is what was asked for
- * and the peak counts the pages that have been touched. */
+/* What a run takes where it computes, as the backend counts it. */
 typedef struct bn_device_memory {
-    bool own;             /* the device's, not the host's */
     size_t bytes;         /* now */
     size_t peak_bytes;    /* most so far */
-    double fragmentation; /* share of the arena that lies in gaps when a step needs most */
+    double fragmentation; /* share of what the backend holds that has no use when a step needs
+                             most: gaps in the arena, and blocks that are not given out */
 } bn_device_memory;
-
-/* Bytes of a buffer that are in use: pages that have been touched, where the
- * host can reach them, else all. */
-size_t bn_touched_bytes(const bn_buffer *buffer);
 
 /* Memory of this process: now, and the most so far. 0 where unknown. */
 size_t bn_resident_bytes(void);

@@ -657,7 +657,8 @@ static bn_status reopen_checkpoint(run *r)
 
 static bn_status fall_back(run *r, char **summary)
 {
-    const bn_device_options options = {.threads = (int)r->config->training.threads};
+    const bn_device_options options = {.threads = (int)r->config->training.threads,
+                                       .memory_limit = r->options->memory_limit};
     char *why = bn_strdup(bn_error_text());
     bn_status status = why ? leave(r) : BN_FAIL;
     if (status == BN_OK)

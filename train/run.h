@@ -15,6 +15,7 @@ typedef struct bn_run_options {
     bool one_batch;           /* train on the first batch only, without evaluation */
     int64_t stop_after;       /* save and stop after this step, as if interrupted; 0: never */
     const char *device;       /* for the summary; NULL: the backend's name */
+    uint64_t memory_limit;    /* of a device that the run falls back on; 0: none */
     int (*interrupted)(void); /* non-zero: finish the step, save, stop; may be NULL */
     bn_run_observer observer;
     /* Called from another thread when a step takes longer than

@@ -114,7 +114,7 @@ static bn_status micro_step(bn_trainer *t, int64_t micro, int64_t count, double 
     return BN_OK;
 }
 
-/* What the backend counts; zeros for the host's own memory. */
+/* What the backend counts; zeros if it does not. */
 static bn_backend_usage usage_of(const bn_backend *backend)
 {
     bn_backend_usage usage = {0};
@@ -207,26 +207,12 @@ size_t bn_trainer_batch_bytes(const bn_trainer *t)
 
 bn_device_memory bn_trainer_device_memory(const bn_trainer *t)
 {
-    const bn_buffer *buffers[] = {
-        &t->model->values, &t->model->grads, &t->model->tables,
-        &t->optimizer.m,   &t->optimizer.v,  &t->optimizer.norm_memory,
-        &t->arena,         &t->feed.memory,  &t->telemetry.device,
+    const bn_backend_usage usage = usage_of(t->backend);
+    const double gaps = (double)(t->arena.bytes - bn_train_graphs_peak(&t->graphs));
+    const double used = (double)usage.bytes - gaps, held = (double)usage.bytes;
+    return (bn_device_memory){
+        .bytes = usage.bytes,
+        .peak_bytes = usage.peak_bytes,
+        .fragmentation = held > 0.0 ? 1.0 - used / held * (1.0 - usage.fragmentation) : 0.0,
     };
-    const size_t used = bn_train_graphs_peak(&t->graphs);
-    bn_device_memory memory = {
-        .own = t->backend->usage != NULL,
-        .fragmentation =
-            t->arena.bytes ? (double)(t->arena.bytes - used) / (double)t->arena.bytes : 0.0,
-    };
-    if (memory.own) {
-        const bn_backend_usage usage = usage_of(t->backend);
-        memory.bytes = usage.bytes;
-        memory.peak_bytes = usage.peak_bytes;
-        return memory;
-    }
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
-        memory.bytes += buffers[i]->bytes;
-        memory.peak_bytes += bn_touched_bytes(buffers[i]);
-    }
-    return memory;
 }

@@ -46,10 +46,11 @@ typedef struct bn_choice {
     const int *candidates; /* ascending, 0 at the end; value is among them */
 } bn_choice;
 
-/* What a device with memory of its own counts, since the backend was made. */
+/* What a backend counts, since it was made. */
 typedef struct bn_backend_usage {
     uint64_t bytes, peak_bytes;            /* allocated now, and at most so far */
-    uint64_t upload_bytes, download_bytes; /* moved to the device and back */
+    double fragmentation;                  /* share of what it holds that is not allocated */
+    uint64_t upload_bytes, download_bytes; /* moved to the device and back; 0 in host memory */
 } bn_backend_usage;
 
 struct bn_backend {
@@ -66,7 +67,7 @@ struct bn_backend {
     bn_status (*download)(bn_backend *, const bn_tensor *src, void *dst);
     bn_status (*fill_zero)(bn_backend *, const bn_tensor *dst);
     bn_status (*sync)(bn_backend *);
-    void (*usage)(const bn_backend *, bn_backend_usage *out); /* NULL: memory is the host's */
+    void (*usage)(const bn_backend *, bn_backend_usage *out); /* NULL: nothing is counted */
 
     /* Rewrites a packed weight [out,in] and its scale in place into the layout
      * from which BITLINEAR reads it fastest, for weights of which from now on

@@ -71,6 +71,10 @@ static bn_status store(parser *p, const bn_option *o, const char *text)
         good = bn_parse_f64(text, value);
         expected = "a number";
         break;
+    case BN_OPT_SIZE:
+        good = bn_parse_size(text, value);
+        expected = "a size as in 512M or 1.5G";
+        break;
     }
     if (!good)
         return bn_error(BN_USAGE, "--%s: expected %s, found '%s'", o->name, expected, text);

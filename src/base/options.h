@@ -32,6 +32,7 @@ typedef enum bn_option_type {
     BN_OPT_I64,    /* int64_t */
     BN_OPT_U64,    /* uint64_t */
     BN_OPT_F64,    /* double */
+    BN_OPT_SIZE,   /* uint64_t: bytes, as bn_parse_size() */
     BN_OPT_LIST,   /* bn_strings; the program clears it */
 } bn_option_type;
 

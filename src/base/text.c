@@ -274,6 +274,29 @@ bool bn_parse_f64(const char *text, double *out)
     return true;
 }
 
+bool bn_parse_size(const char *text, uint64_t *bytes)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    const double number = strtod(text, &end);
+    double factor = 1.0;
+    if (!starts_number(text) || !isfinite(number))
+        return false;
+    end += *end == ' ';
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (unit) {
+        factor = ldexp(1.0, 10 * (int)(unit - units + 1));
+        end += strncmp(end + 1, "iB", 2) == 0 ? 3 : 1;
+    } else if (*end == 'B') {
+        end++;
+    }
+    const double value = number * factor;
+    if (*end || !(value >= 1.0 && value < 0x1p63))
+        return false;
+    *bytes = (uint64_t)value;
+    return true;
+}
+
 const char *bn_number_text(double value, char buffer[BN_NUMBER_TEXT])
 {
     for (int digits = 15; digits <= 17; digits++) {

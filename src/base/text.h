@@ -67,6 +67,8 @@ const char *bn_size_text(uint64_t bytes, char buffer[BN_SIZE_TEXT]);
 bool bn_parse_i64(const char *text, int64_t *out);
 bool bn_parse_u64(const char *text, uint64_t *out);
 bool bn_parse_f64(const char *text, double *out);
+/* Bytes, above 0: "4096", "512M", "1.5 GiB"; the units K, M, G, T are powers of 1024. */
+bool bn_parse_size(const char *text, uint64_t *bytes);
 
 /* Shortest decimal that reads back as the same double, into `buffer`. */
 enum { BN_NUMBER_TEXT = 32 };

@@ -104,6 +104,15 @@ static bn_status cpu_sync(bn_backend *backend)
     return BN_OK;
 }
 
+static void cpu_usage(const bn_backend *backend, bn_backend_usage *out)
+{
+    bn_pool_usage pool;
+    bn_pool_get_usage(bn_cpu_of(backend)->memory, &pool);
+    *out = (bn_backend_usage){.bytes = pool.bytes,
+                              .peak_bytes = pool.peak_bytes,
+                              .fragmentation = bn_pool_fragmentation(&pool)};
+}
+
 static void cpu_free(bn_backend *backend)
 {
     bn_cpu *cpu = bn_cpu_of(backend);
@@ -133,6 +142,7 @@ static bn_status cpu_new(const char *name, bn_dtype real, size_t memory_limit, b
         .download = cpu_download,
         .fill_zero = cpu_fill_zero,
         .sync = cpu_sync,
+        .usage = cpu_usage,
         .free = cpu_free,
         .impl = cpu,
     };

@@ -13,7 +13,8 @@
 static bn_status open_cpu(const char *name, const bn_device_options *options, bn_backend **out)
 {
     (void)name;
-    return bn_cpu_backend_new(&(bn_cpu_options){.threads = options->threads}, out);
+    return bn_cpu_backend_new(
+        &(bn_cpu_options){.threads = options->threads, .memory_limit = options->memory_limit}, out);
 }
 
 static bn_status open_reference(const char *name, const bn_device_options *options,
@@ -28,8 +29,10 @@ static bn_status open_reference(const char *name, const bn_device_options *optio
 static bn_status open_opencl(const char *name, const bn_device_options *options, bn_backend **out)
 {
     const char *colon = strchr(name, ':');
-    return bn_opencl_backend_new(colon ? colon + 1 : NULL,
-                                 &(bn_opencl_options){.profile = options->profile}, out);
+    return bn_opencl_backend_new(
+        colon ? colon + 1 : NULL,
+        &(bn_opencl_options){.profile = options->profile, .memory_limit = options->memory_limit},
+        out);
 }
 
 static char *describe_opencl(const bn_backend *backend)

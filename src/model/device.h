@@ -15,8 +15,9 @@
 #include "base/text.h"
 
 typedef struct bn_device_options {
-    int threads;  /* as in bn_cpu_options */
-    bool profile; /* time every kernel, for bn_device_profile() */
+    int threads;           /* as in bn_cpu_options */
+    bool profile;          /* time every kernel, for bn_device_profile() */
+    uint64_t memory_limit; /* most bytes of buffers at a time; 0: what there is */
 } bn_device_options;
 
 /* Opens a device. `note` (may be NULL) gets one line that says what was chosen

@@ -130,7 +130,7 @@ static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,
 {
     ocl->device = device->info;
     ocl->device.fp64 = device->info.fp64 && !options->without_fp64;
-    if (options->memory_limit)
+    if (options->memory_limit && options->memory_limit < ocl->device.global_bytes)
         ocl->device.global_bytes = options->memory_limit;
     ocl->id = device->id;
     ocl->profile = options->profile;

@@ -250,7 +250,10 @@ bn_tensor bn_ocl_part(const bn_tensor *t, size_t skip, size_t bytes)
 static void ocl_usage(const bn_backend *backend, bn_backend_usage *out)
 {
     const bn_opencl_stats *s = &bn_ocl_of(backend)->stats;
-    *out = (bn_backend_usage){s->bytes, s->peak_bytes, s->upload_bytes, s->download_bytes};
+    *out = (bn_backend_usage){.bytes = s->bytes,
+                              .peak_bytes = s->peak_bytes,
+                              .upload_bytes = s->upload_bytes,
+                              .download_bytes = s->download_bytes};
 }
 
 void bn_ocl_memory_functions(bn_backend *backend)

@@ -98,7 +98,7 @@ typedef struct bn_opencl_options {
     bn_opencl_path_choice paths;
     bn_opencl_emulation emulation;
     int64_t fail_call;     /* tests: the n-th (from 1) clCreate or clEnqueue call fails; 0: none */
-    uint64_t memory_limit; /* tests: bytes the device has, as far as it is told; 0: what it says */
+    uint64_t memory_limit; /* most bytes of buffers at a time; 0: what the device says */
 } bn_opencl_options;
 
 /* `which`: NULL or "" the first GPU, else the first usable device; an index;

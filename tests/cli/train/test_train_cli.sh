@@ -8,7 +8,7 @@ source=$2
 . "$source/tests/cli/cli.sh"
 train=$bin/bitnet-train
 
-rm -rf out out2 overfit dirty plain ./*.json text.txt
+rm -rf out out2 out3 overfit dirty plain ./*.json text.txt
 # No OpenCL device here; tests/opencl has one.
 OCL_ICD_VENDORS=/nonexistent
 export OCL_ICD_VENDORS
@@ -127,6 +127,14 @@ foretold=$(number total foretold.json)
 measured=$(number peak_device_bytes out/summary.json)
 awk "BEGIN { d = $measured - $foretold; exit !(d * d <= (0.15 * $foretold) ^ 2) }" ||
     fail "foretold $foretold bytes, measured $measured"
+
+run ok.json -o out3 --max-memory 100K
+expect 1 'memory limit of 100.0 KiB' 'the run needs' 'lower '
+[ -e out3/config.json ] && fail 'a run that does not fit wrote into its folder'
+run ok.json -o out3 --max-memory 64M --quiet
+expect 0
+run ok.json -o out3 --max-memory plenty
+expect 2 '--max-memory: expected a size'
 
 # ---- on a terminal: one line rewritten, colours unless NO_COLOR ----
 escape=$(printf '\033')

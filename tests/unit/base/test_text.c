@@ -108,6 +108,18 @@ static void test_numbers(void **state)
         assert_false(bn_parse_f64(bad[k], &d));
     }
     assert_false(bn_parse_u64("-1", &u));
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } sizes[] = {{"1", 1},          {"4096", 4096},           {"100B", 100},
+                 {"2K", 2048},      {"1.5KiB", 1536},         {"3 MiB", 3 << 20},
+                 {"0.5G", 1 << 29}, {"1T", (uint64_t)1 << 40}};
+    static const char *const no_sizes[] = {"",     "K",   "0",    "0.1", "-1K", "1k", "1KB",
+                                           "1 K ", "1Gi", "1e30", "inf", "1P",  " 1", "1  K"};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        assert_true(bn_parse_size(sizes[k].text, &u) && u == sizes[k].bytes);
+    for (size_t k = 0; k < sizeof no_sizes / sizeof *no_sizes; k++)
+        assert_false(bn_parse_size(no_sizes[k], &u));
     assert_false(bn_parse_i64("1.5", &i));
 }
 
