@@ -18,6 +18,7 @@ enum { GRAPHS = sizeof graph_rows / sizeof *graph_rows };
 
 struct bn_session {
     bn_model *model;
+    bn_backend *backend;
     bn_layer_cache *caches; /* one per block */
     bn_buffer cache_memory, ids_memory, arena;
     session_graph graphs[GRAPHS]; /* none for more rows than there are positions */
@@ -28,7 +29,7 @@ struct bn_session {
 static bn_status alloc_caches(bn_session *s)
 {
     const bn_model *model = s->model;
-    bn_backend *be = model->backend;
+    bn_backend *be = s->backend;
     const bn_attention_layer *attn = &model->blocks[0].self_attn;
     bn_tensor shape = bn_tensor_2d(be->real, s->capacity, attn->kv_heads * attn->head_dim);
     size_t each = bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN), all;
@@ -47,7 +48,7 @@ static bn_status alloc_caches(bn_session *s)
 
 static bn_status record(bn_session *s, session_graph *graph, int64_t rows)
 {
-    BN_TRY(bn_tape_new(s->model->backend, &graph->tape));
+    BN_TRY(bn_tape_new(s->backend, &graph->tape));
     graph->ids = bn_tensor_at(bn_tensor_2d(BN_I32, 1, rows), &s->ids_memory, 0);
     bn_graph g = {.tape = graph->tape};
     bn_tape_no_grad_push(graph->tape);
@@ -64,7 +65,7 @@ static bn_status record(bn_session *s, session_graph *graph, int64_t rows)
 /* All graphs, which take turns in one arena. */
 static bn_status record_all(bn_session *s)
 {
-    bn_backend *be = s->model->backend;
+    bn_backend *be = s->backend;
     size_t arena = 0;
     for (int i = 0; i < GRAPHS; i++) {
         if (graph_rows[i] > s->capacity)
@@ -80,10 +81,28 @@ static bn_status record_all(bn_session *s)
     return BN_OK;
 }
 
+/* The other backend can read the model's memory, in the layout it has. */
+static bool shares_memory(const bn_model *model, const bn_backend *be)
+{
+    const bn_backend *own = model->backend;
+    const bool host = (model->values.host || !model->values.bytes) &&
+                      (model->packed.host || !model->packed.bytes);
+    return be == own || (host && be->real == own->real &&
+                         be->rows[BN_OP_BITLINEAR].forward == own->rows[BN_OP_BITLINEAR].forward);
+}
+
 bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
 {
-    bn_backend *be = model->backend;
+    return bn_session_new_on(model, model->backend, positions, out);
+}
+
+bn_status bn_session_new_on(bn_model *model, bn_backend *be, int64_t positions, bn_session **out)
+{
     bn_status status = BN_OK;
+    *out = NULL;
+    if (!shares_memory(model, be))
+        return bn_error(BN_USAGE, "a session on %s cannot read the memory of a model on %s",
+                        be->name, model->backend->name);
     if (positions < 0 || positions > model->positions)
         return bn_error(BN_USAGE, "%lld positions asked for, the model has %lld",
                         (long long)positions, (long long)model->positions);
@@ -91,6 +110,7 @@ bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
     if (!s)
         return bn_error_nomem("a session", sizeof *s);
     s->model = model;
+    s->backend = be;
     s->capacity = positions ? positions : model->positions;
     BN_TRY_OUT(alloc_caches(s));
     BN_TRY_OUT(be->alloc(be, BN_PREFILL_ROWS * sizeof(int32_t), &s->ids_memory));
@@ -107,7 +127,7 @@ void bn_session_free(bn_session *s)
 {
     if (!s)
         return;
-    bn_backend *be = s->model->backend;
+    bn_backend *be = s->backend;
     for (int i = 0; i < GRAPHS; i++)
         bn_tape_free(s->graphs[i].tape);
     be->release(be, &s->cache_memory);
@@ -135,7 +155,7 @@ void bn_session_rewind(bn_session *s, int64_t position)
 
 static bn_status run(bn_session *s, const session_graph *graph, const int32_t *ids)
 {
-    bn_backend *be = s->model->backend;
+    bn_backend *be = s->backend;
     bn_run at = {.position = s->position};
     BN_TRY(be->upload(be, &graph->ids, ids));
     BN_TRY(bn_tape_forward(graph->tape, &at));
@@ -155,7 +175,7 @@ bn_status bn_session_feed(bn_session *s, const int32_t *ids, int64_t n, float *l
             BN_TRY(run(s, last, ids));
         }
     if (!logits)
-        return s->model->backend->sync(s->model->backend);
-    return bn_backend_get_f32(s->model->backend, bn_tape_tensor(last->tape, last->logits), logits,
+        return s->backend->sync(s->backend);
+    return bn_backend_get_f32(s->backend, bn_tape_tensor(last->tape, last->logits), logits,
                               s->model->vocab);
 }

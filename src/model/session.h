@@ -6,7 +6,12 @@
  * are BitLinear with int8 activations (the head apart, which only ever sees one
  * row), every kernel works row by row, so the logits do not depend on how the
  * tokens were cut into calls; a float product of one row may round otherwise
- * than one of many. Not thread-safe.
+ * than one of many.
+ *
+ * One thread drives a session, and one a backend. A session only reads its model,
+ * so several run on one model at the same time if each has a backend of its own
+ * (bn_session_new_on()); what they give does not depend on the others. Making and
+ * freeing them is for one thread at a time.
  */
 #ifndef BN_MODEL_SESSION_H
 #define BN_MODEL_SESSION_H
@@ -21,6 +26,12 @@ typedef struct bn_session bn_session;
  * outlive the session. `positions` <= model->positions; 0 = all of them. */
 bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out) BN_MUST_CHECK;
 void bn_session_free(bn_session *session);
+
+/* The same, computing on a backend other than the model's. BN_USAGE unless that
+ * can read the model's memory: both in the host's memory, with the same kernels.
+ * The backend must outlive the session. */
+bn_status bn_session_new_on(bn_model *model, bn_backend *backend, int64_t positions,
+                            bn_session **out) BN_MUST_CHECK;
 
 int64_t bn_session_position(const bn_session *session); /* tokens fed so far */
 int64_t bn_session_capacity(const bn_session *session);
