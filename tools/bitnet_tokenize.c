@@ -12,7 +12,7 @@
 #include "data/corpus.h"
 #include "data/encode_text.h"
 #include "data/token_shard.h"
-#include "tools/tool.h"
+#include "tools/tool_main.h"
 
 struct args {
     const char *command, *output, *tokenizer, *end;
@@ -117,6 +117,8 @@ out:
 
 typedef struct encoding {
     bn_shard_writer *writer;
+    bn_map map; /* of the present file */
+    size_t dropped;
     int64_t bytes, all_bytes, tokens;
     double start, shown;
     bool progress;
@@ -129,6 +131,7 @@ static bn_status take_ids(void *arg, const int32_t *ids, size_t count, size_t do
         return bn_error(BN_INTERRUPTED, "interrupted: no shard was written");
     BN_TRY(bn_shard_writer_append(e->writer, ids, count));
     e->tokens += (int64_t)count;
+    e->dropped = bn_map_drop(&e->map, e->dropped, done);
     const double now = bn_seconds(), bytes = (double)e->bytes + (double)done;
     if (e->progress && now - e->shown > 0.2) {
         e->shown = now;
@@ -162,15 +165,15 @@ static bn_status end_id(const bn_tokenizer *tokenizer, const char *token, bn_ids
 static bn_status encode_file(const char *path, const bn_tokenizer *tokenizer, bn_threads *threads,
                              const bn_ids *end, encoding *e)
 {
-    bn_map map;
-    BN_TRY(bn_map_open(path, &map));
-    bn_status status = bn_encode_text(tokenizer, threads, map.data, map.size, take_ids, e);
+    e->dropped = 0;
+    BN_TRY(bn_map_open(path, &e->map));
+    bn_status status = bn_encode_text(tokenizer, threads, e->map.data, e->map.size, take_ids, e);
     if (status == BN_BAD_DATA)
         status = bn_error_in(status, path);
     if (status == BN_OK && end->count > 0)
-        status = take_ids(e, end->items, end->count, map.size);
-    e->bytes += (int64_t)map.size;
-    bn_map_close(&map);
+        status = take_ids(e, end->items, end->count, e->map.size);
+    e->bytes += (int64_t)e->map.size;
+    bn_map_close(&e->map);
     return status;
 }
 
@@ -293,7 +296,7 @@ static bn_status run(void *arg)
 int main(int argc, char **argv)
 {
     struct args args = {.vocab_size = 4096, .min_frequency = 2};
-    const int status = bn_tool_main(&program, run, &args, argc, argv);
+    const int status = bn_tool_main_with(&program, NULL, run, &args, argc, argv);
     bn_strings_clear(&args.files);
     bn_strings_clear(&args.special);
     return status;

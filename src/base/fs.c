@@ -314,6 +314,19 @@ out:
     return status;
 }
 
+size_t bn_map_drop(const bn_map *map, size_t from, size_t to)
+{
+    union {
+        const unsigned char *data;
+        void *memory;
+    } u = {map->data + from};
+    to -= to % (size_t)sysconf(_SC_PAGESIZE);
+    if (to <= from)
+        return from;
+    madvise(u.memory, to - from, MADV_DONTNEED); /* a hint */
+    return to;
+}
+
 void bn_map_close(bn_map *map)
 {
     union {

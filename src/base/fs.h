@@ -71,6 +71,9 @@ typedef struct bn_map {
 } bn_map;
 bn_status bn_map_open(const char *path, bn_map *out) BN_MUST_CHECK;
 void bn_map_close(bn_map *map); /* zeroes *map; {0} is fine */
+/* Takes pages of [from, to) out of memory, for one who reads from front to back;
+ * returns the `from` of the next call (0 at first). The bytes can be read again. */
+size_t bn_map_drop(const bn_map *map, size_t from, size_t to);
 
 /* ---- writing ---- */
 bn_status bn_fs_mkdirs(const char *path) BN_MUST_CHECK; /* as mkdir -p */

@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum {
-    CHUNK = 1 << 19, /* bytes; where they end depends on the text alone */
+    CHUNK = 1 << 18, /* bytes; where they end depends on the text alone */
     CHUNKS = 16,     /* encoded at a time */
     ERROR_TEXT = 512,
 };

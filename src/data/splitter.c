@@ -128,13 +128,17 @@ bn_status bn_split_work_new(bn_split_work **out)
     work->match = pcre2_match_data_create(1, NULL);
     work->context = pcre2_match_context_create(NULL);
     work->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK_LIMIT, NULL);
-    if (!work->match || !work->context) {
+    /* Where the library compiles nothing there is no stack. Where it does, less
+     * memory must not change what can be matched. */
+    uint32_t compiles = 0;
+    pcre2_config(PCRE2_CONFIG_JIT, &compiles);
+    if (!work->match || !work->context || (compiles && !work->stack)) {
         bn_split_work_free(work);
-        return bn_error_nomem("a matcher", sizeof *work);
+        return bn_error_nomem("a matcher", JIT_STACK_LIMIT);
     }
     pcre2_set_match_limit(work->context, STEP_LIMIT);
     pcre2_set_heap_limit(work->context, HEAP_LIMIT_KIB);
-    if (work->stack) /* there is none where the library compiles nothing */
+    if (work->stack)
         pcre2_jit_stack_assign(work->context, NULL, work->stack);
     *out = work;
     return BN_OK;
