@@ -1,12 +1,17 @@
 #!/bin/sh
 # Models of several shapes, trained, exported as C headers, compiled, and run on
-# every row of a classification set: the bits of the framework's logits.
-# usage: test_c_header.sh BIN_DIR SOURCE_DIR LOGITS_PROGRAM (in a scratch folder)
+# every row of a classification set, on this machine and on others: the bits of
+# the framework's logits.
+# usage: test_c_header.sh BIN_DIR SOURCE_DIR LOGITS_PROGRAM [CROSS_COMPILER EMULATOR]...
+# (in a scratch folder)
 set -eu
 
 bin=$1
-here=$2/tests/cli/c_header
+source=$2
+here=$source/tests/cli/c_header
 logits=$3
+shift 3
+others=$*
 unset OPENBLAS_CORETYPE
 
 fail() {
@@ -55,6 +60,16 @@ train() {
     "$bin/bitnet-train" config.json -q -o "run-$name" $sets >"$name.json"
 }
 
+# compare NAME RUN COMPILER...: the header of out-NAME compiled, started by RUN
+compare() {
+    name=$1 run=$2
+    shift 2
+    "$@" -Wall -Wextra -pedantic -Werror "-DHEADER=\"out-$name/model.h\"" -I . "$here/harness.c" \
+        -o "$name.program" -lm || fail "$* on out-$name/model.h"
+    $run "./$name.program" <data.csv >"$name.header"
+    cmp "$name.framework" "$name.header" || fail "$name: logits differ ($*)"
+}
+
 # check NAME FROM: exports FROM, compiles it every way, compares every logit
 check() {
     mkdir -p "out-$1"
@@ -62,14 +77,16 @@ check() {
     "$bin/bitnet-export" "$2" --format c-header -q -o "$header"
     "$logits" "$2" data.csv >"$1.framework"
     [ "$(wc -l <"$1.framework")" -eq 701 ] || fail "$1: rows are missing"
-    for compiler in "gcc -std=c99 -O2" "gcc -std=c11 -O0 -fsanitize=undefined,address" \
-        "clang -std=c99 -O3 -Wconversion -Wshadow"; do
-        # shellcheck disable=SC2086 # words
-        $compiler -Wall -Wextra -pedantic -Werror \
-            "-DHEADER=\"$header\"" -I . "$here/harness.c" -o "$1.program" -lm ||
-            fail "$compiler on $header"
-        "./$1.program" <data.csv >"$1.header"
-        cmp "$1.framework" "$1.header" || fail "$1: logits differ ($compiler)"
+    compare "$1" "" gcc -std=c99 -O2
+    compare "$1" "" gcc -std=c11 -O0 -fsanitize=undefined,address
+    compare "$1" "" clang -std=c99 -O3 -Wconversion -Wshadow
+    model=$1
+    # shellcheck disable=SC2086 # words
+    set -- $others
+    while [ $# -gt 0 ]; do # these have fused multiply-add
+        compare "$model" "$2" "$1" -static -std=c99 -O2
+        compare "$model" "$2" "$1" -static -O3 -ffp-contract=off
+        shift 2
     done
     clang++ -fsyntax-only -x c++ -Wall -Wextra -Werror "-DHEADER=\"$header\"" -I . \
         "$here/harness.c" || fail "clang++ on $header"
@@ -129,7 +146,7 @@ expect 65 'model.kind is mlp, expected transformer' "$bin/bitnet-generate" run-g
 expect 65 'other.csv: line 1: expected 11 features' sh -c \
     "echo 1,2,0 >other.csv; $bin/bitnet-eval run-group --data other.csv"
 awk 'BEGIN { for (i = 0; i < 200; i++) print "the river runs over stones" }' >text
-"$bin/bitnet-train" "$2/configs/tiny.json" -q -o run-text --set data.train=text --max-steps 2 >/dev/null
+"$bin/bitnet-train" "$source/configs/tiny.json" -q -o run-text --set data.train=text --max-steps 2 >/dev/null
 expect 2 'does not hold models of kind transformer' \
     "$bin/bitnet-export" run-text --format c-header -o text.h
 # One that was there stays when another cannot be made.
@@ -139,4 +156,4 @@ cmp keep.h out-row/model.h || fail "the old header is gone"
 "$bin/bitnet-eval" run-group --data data.csv --json >eval.json 2>/dev/null
 right=$(grep -c '1$' group.framework)
 grep -q "\"correct\": $right," eval.json || fail "bitnet-eval: $(cat eval.json), headers: $right right"
-echo "5 models: all logits of 701 rows bit for bit; $right right"
+echo "5 models: all logits of 701 rows bit for bit, here and by ${others:-no other compiler}; $right right"
