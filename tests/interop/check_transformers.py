@@ -5,7 +5,7 @@ usage: check_transformers.py BIN_DIR WORK_DIR CORPUS [REPORT.md]
 
 Exports of a random and a trained model are loaded by transformers; models that
 transformers saved are imported. Everything is float32, on 4096 tokens, for two
-shapes. Compared are
+shapes, a process each. Compared are
 
   free    both as they are: the share of positions within 1e-4 in every logit,
           and the difference of the mean loss;
@@ -29,6 +29,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
@@ -84,7 +85,8 @@ SCHEMES = {"tensor": ["quantization.weight_scale=tensor"],
            "float activations": ["quantization.activation_bits=none"]}
 FORMS = ["float32", "packed", "shadow", "bf16"]
 SHAPES = [Shape("small", 32, 2, 64, 128, list(SCHEMES), FORMS),
-          Shape("large", 128, 3, 128, 384, ["tensor", "row", "group 64", "float"], FORMS[:2])]
+          Shape("large", 128, 3, 128, 384, ["tensor", "row", "group 64", "float"],
+                ["float32", "packed", "bf16"])]
 
 
 def call(*command):
@@ -158,6 +160,9 @@ class Bench:
         self.results, self.itself, self.exact = [], [], []
         self.parts = {}  # by part of a layer, the largest difference on the same inputs
 
+    def say(self, text):
+        print(f"{self.shape.name}: {text}", flush=True)
+
     def path(self, name):
         return os.path.join(self.work, name)
 
@@ -209,19 +214,19 @@ class Bench:
         else:
             result.without_codes()
         self.results.append(result)
-        print(result, flush=True)
+        self.say(result)
         return free, watch.codes
 
     def compare_itself(self, what, logits, model):
         self.itself.append(Result(what, logits, self.theirs(model)[0], self.loss))
-        print("  transformers with itself:", self.itself[-1], flush=True)
+        self.say(f"  transformers with itself: {self.itself[-1]}")
 
     def compare_exact(self, what, model, codes):
         """First flips of each side against float64 arithmetic. Changes `model`."""
         model = in_float64(model)
         flips = {side: self.theirs(model, given)[1].count()[0] for side, given in codes.items()}
         self.exact.append((what, flips))
-        print("  first flips against float64:", flips, flush=True)
+        self.say(f"  first flips against float64: {flips}")
 
     def load(self, folder):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -420,18 +425,20 @@ def write_report(benches, path):
         f.write(text)
 
 
+def check(bin_dir, work, corpus, shape):
+    b = Bench(bin_dir, os.path.join(work, shape.name), corpus, shape)
+    check_exports(b)
+    check_imports(b)
+    check_sharded(b)
+    check_llama(b)
+    check_tokenizer(b)
+    return b
+
+
 def main():
-    bin_dir, work, corpus = sys.argv[1:4]
-    benches = []
-    for shape in SHAPES:
-        print(f"{shape.name}: {shape}", flush=True)
-        b = Bench(bin_dir, os.path.join(work, shape.name), corpus, shape)
-        benches.append(b)
-        check_exports(b)
-        check_imports(b)
-        check_sharded(b)
-        check_llama(b)
-        check_tokenizer(b)
+    with ProcessPoolExecutor(len(SHAPES)) as pool:
+        runs = [pool.submit(check, *sys.argv[1:4], shape) for shape in SHAPES]
+        benches = [run.result() for run in runs]
     if len(sys.argv) > 4:
         write_report(benches, sys.argv[4])
     failed = sum(bool(r.problems) for b in benches for r in b.results)
