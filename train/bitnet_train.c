@@ -308,6 +308,7 @@ static bn_status train(const bn_config *config, bn_backend *backend, const argum
         .device = device,
         .memory_limit = args->max_memory,
         .interrupted = bn_signals_received,
+        .catch_signals = bn_signals_install,
         .observer = bn_console_observer(&console),
         .hung = end_hung,
     };
@@ -317,7 +318,6 @@ static bn_status train(const bn_config *config, bn_backend *backend, const argum
         fprintf(stderr, "device: %s\n", device);
         warn_of_pinned_core();
     }
-    BN_TRY(bn_signals_install());
     bn_status status = bn_run_train(config, backend, &options, &summary);
     bn_console_finish(&console);
     status = print_text(status, summary);

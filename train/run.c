@@ -26,6 +26,7 @@ typedef struct run {
     bn_watchdog *watchdog;
     bool spiking;      /* so was the step before */
     bool settled;      /* the folder is this run's */
+    bool catching;     /* options->catch_signals has been called */
     bool metrics_wait; /* for room on the disk */
     bn_backend *cpu;   /* where the run goes on when its device is lost; else NULL */
     char *cpu_text;    /* its description */
@@ -617,6 +618,9 @@ static bn_status sit(run *r, bn_backend *backend, char **summary)
 {
     const double limit = r->config->training.watchdog_seconds;
     BN_TRY(begin(r, backend));
+    if (r->options->catch_signals && !r->catching)
+        BN_TRY(r->options->catch_signals());
+    r->catching = true;
     if (limit > 0.0 && r->options->hung)
         BN_TRY(bn_watchdog_new(limit, r->options->hung, r->options->hung_arg, &r->watchdog));
     bn_status status = loop(r);

@@ -17,6 +17,9 @@ typedef struct bn_run_options {
     const char *device;       /* for the summary; NULL: the backend's name */
     uint64_t memory_limit;    /* of a device that the run falls back on; 0: none */
     int (*interrupted)(void); /* non-zero: finish the step, save, stop; may be NULL */
+    /* Called when there is something to save: from then on `interrupted` is looked
+     * at. Before, a run may simply be killed. NULL: nothing is to be done. */
+    bn_status (*catch_signals)(void);
     bn_run_observer observer;
     /* Called from another thread when a step takes longer than
      * training.watchdog_seconds: ends the process. NULL: nothing is watched. */

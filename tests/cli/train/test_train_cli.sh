@@ -128,12 +128,12 @@ measured=$(number peak_device_bytes out/summary.json)
 awk "BEGIN { d = $measured - $foretold; exit !(d * d <= (0.15 * $foretold) ^ 2) }" ||
     fail "foretold $foretold bytes, measured $measured"
 
-run ok.json -o out3 --max-memory 100K
+run train ok.json -o out3 --max-memory 100K
 expect 1 'memory limit of 100.0 KiB' 'the run needs' 'lower '
 [ -e out3/config.json ] && fail 'a run that does not fit wrote into its folder'
-run ok.json -o out3 --max-memory 64M --quiet
+run train ok.json -o out3 --max-memory 64M --quiet
 expect 0
-run ok.json -o out3 --max-memory plenty
+run train ok.json -o out3 --max-memory plenty
 expect 2 '--max-memory: expected a size'
 
 # ---- on a terminal: one line rewritten, colours unless NO_COLOR ----
