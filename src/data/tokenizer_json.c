@@ -230,6 +230,19 @@ static bn_status put_byte_level(bn_bpe_tokenizer *t, int32_t id, const char *tok
     return bn_vocab_put(&t->keys, id, bytes, length, true);
 }
 
+/* A token with spaces for U+2581; returns the bytes of `to`, at most `length`. */
+static size_t with_spaces(const char *token, size_t length, unsigned char *to)
+{
+    size_t n = 0;
+    for (const char *p = token, *end = token + length; p < end;) {
+        const bool mark =
+            end - p >= BN_SPACE_MARK_BYTES && memcmp(p, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) == 0;
+        to[n++] = mark ? ' ' : (unsigned char)*p;
+        p += mark ? BN_SPACE_MARK_BYTES : 1;
+    }
+    return n;
+}
+
 /* SentencePiece finds neither its bytes nor its special tokens in a text. */
 static bool is_searchable(const reader *r, int32_t id, int byte)
 {
@@ -254,14 +267,8 @@ static bn_status put_marked(reader *r, int32_t id, const char *token, unsigned c
         t->byte_ids[byte] = id;
         bytes[length++] = (unsigned char)byte;
     }
-    for (const char *p = token; *p && byte < 0;) {
-        if (strncmp(p, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) == 0) {
-            bytes[length++] = ' ';
-            p += BN_SPACE_MARK_BYTES;
-        } else {
-            bytes[length++] = (unsigned char)*p++;
-        }
-    }
+    if (byte < 0)
+        length = with_spaces(token, strlen(token), bytes);
     BN_TRY(bn_vocab_put(&t->pieces, id, bytes, length, false));
     if (!is_searchable(r, id, byte))
         return BN_OK;
@@ -276,7 +283,8 @@ static bn_status read_fallback(reader *r)
     const char *unknown = bn_json_text_of(r->model, "unk_token");
     const bool bytes = r->byte_level || bn_json_is_true(r->model, "byte_fallback");
     t->unknown = -1;
-    t->fuse_unknown = r->unigram || bn_json_is_true(r->model, "fuse_unk"); /* a Unigram always does */
+    t->fuse_unknown =
+        r->unigram || bn_json_is_true(r->model, "fuse_unk"); /* a Unigram always does */
     for (int b = 0; b < 256 && bytes; b++)
         if (t->byte_ids[b] < 0)
             return bn_error(BN_BAD_DATA,
@@ -465,15 +473,14 @@ static bn_status set_of(reader *r, const cJSON *item, bn_added_tokens **set)
     return BN_OK;
 }
 
-/* A token as the normalizer leaves it. */
-static bn_status put_later(reader *r, bn_added_token *token)
+/* A token as the normalizer leaves it; a `fresh` one decodes to that. */
+static bn_status put_later(reader *r, bn_added_token *token, bool fresh)
 {
+    unsigned char piece[TOKEN_LIMIT];
     bn_normalizer_work work = {0};
     bn_split_work *split = NULL;
     const bn_view *view;
     bn_status status = BN_OK;
-    if (r->sentencepiece) /* it comes out of the normalizer as it is */
-        return bn_added_tokens_add(&r->t->later, token);
     const bn_window window = {
         .text = token->bytes, .length = token->length, .fresh = true, .first = true, .last = true};
     BN_TRY_OUT(bn_split_work_new(&split));
@@ -486,6 +493,11 @@ static bn_status put_later(reader *r, bn_added_token *token)
     token->bytes = view->bytes;
     token->length = view->length;
     BN_TRY_OUT(bn_added_tokens_add(&r->t->later, token));
+    if (fresh && r->t->model == BN_MODEL_BYTES)
+        status = bn_vocab_put(&r->t->pieces, token->id, view->bytes, view->length, false);
+    else if (fresh)
+        status = bn_vocab_put(&r->t->pieces, token->id, piece,
+                              with_spaces((const char *)view->bytes, view->length, piece), false);
 out:
     bn_normalizer_work_clear(&work);
     bn_split_work_free(split);
@@ -521,10 +533,11 @@ static bn_status read_added_token(reader *r, const cJSON *item)
     BN_TRY(set_of(r, item, &set));
     BN_TRY(id_of(bn_json_member(item, "id"), "added_tokens", &token.id));
     const unsigned char *piece = bn_vocab_piece(&t->pieces, token.id, &known);
-    if (!piece)
+    const bool normalized = set == &t->later && !r->sentencepiece; /* there it stays as it is */
+    if (!piece && !normalized)
         BN_TRY(bn_error_in(bn_vocab_put(&t->pieces, token.id, content, length, false),
                            "added_tokens"));
-    else if (!names_piece(content, piece, known))
+    if (piece && !names_piece(content, piece, known))
         return bn_error(BN_BAD_DATA,
                         "added_tokens: id %d is \"%.60s\", but another token in "
                         "model.vocab or another added token",
@@ -533,11 +546,10 @@ static bn_status read_added_token(reader *r, const cJSON *item)
     bn_json_hash_text(r, content);
     bn_json_hash_int(r, (set == &t->later) * 8 + token.lstrip * 4 + token.rstrip * 2 +
                             token.single_word);
-    if (set == &t->added) {
-        t->starts_text[token.id] = true;
-        return bn_added_tokens_add(set, &token);
-    }
-    return set ? put_later(r, &token) : BN_OK;
+    if (normalized)
+        return put_later(r, &token, !piece);
+    t->starts_text[token.id] |= set == &t->added;
+    return set ? bn_added_tokens_add(set, &token) : BN_OK;
 }
 
 static bn_status read_added(reader *r)

@@ -7,7 +7,8 @@ usage: make_tokenizer_golden.py CORPUS FOLDER     writes the files
                                                   PROGRAM: test_tokenizer_golden
 
 FOLDER/NAME.json are tokenizers, FOLDER/NAME.bin what they make of the texts:
-little-endian uint32 bytes, text, uint32 count, count ids of uint16; repeated.
+little-endian uint32 bytes, text, uint32 count, count ids of uint16, uint32 bytes,
+what the package decodes the ids to; repeated.
 """
 import json
 import os
@@ -48,6 +49,9 @@ def sentencepiece(corpus, size):
     d = json.loads(t.to_str())
     d["pre_tokenizer"] = None
     d["added_tokens"] = d["added_tokens"][:3]
+    d["decoder"] = json.loads(decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(" ", 1, 0)]).__getstate__())
     return d
 
 
@@ -93,13 +97,40 @@ def texts(corpus, full):
     return out
 
 
-def write_vectors(path, tokenizer, corpus, full):
+def decode(tokenizer, ids):
+    """What the package makes of ids, but without any space that a prefix put into
+    the text: the package drops none, or the one at the start and not those behind
+    added tokens."""
+    state = json.loads(tokenizer.to_str())
+    added = {t["id"]: t["content"] for t in state["added_tokens"] if not t["normalized"]}
+    pre = state["pre_tokenizer"] or {}
+    each = "Prepend" in json.dumps(state["normalizer"]) or pre.get("prepend_scheme") == "always"
+    kept = pre.get("add_prefix_space", False)
+    if not each and not kept:
+        return tokenizer.decode(ids, skip_special_tokens=False)
+    out, start = "", 0
+    for i, token in enumerate(ids + [None]):
+        if token is None or token in added:
+            part = tokenizer.decode(ids[start:i], skip_special_tokens=False)
+            out += part[kept and part[:1] == " ":] + added.get(token, "")
+            start = i + 1
+    return out
+
+
+def write_vectors(path, texts, encode, decode):
+    """`encode(text)` gives ids, `decode(ids)` a text."""
     with open(path, "wb") as f:
-        for text in texts(corpus, full):
-            data = text.encode()
-            ids = tokenizer.encode(text, add_special_tokens=False).ids
+        for text in texts:
+            data, ids = text.encode(), encode(text)
+            back = decode(ids).encode()
             f.write(struct.pack("<I", len(data)) + data + struct.pack("<I", len(ids)) +
-                    struct.pack(f"<{len(ids)}H", *ids))
+                    struct.pack(f"<{len(ids)}H", *ids) + struct.pack("<I", len(back)) + back)
+
+
+def write_own_vectors(path, tokenizer, corpus, full):
+    write_vectors(path, texts(corpus, full),
+                  lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+                  lambda ids: decode(tokenizer, ids))
 
 
 def main():
@@ -110,7 +141,7 @@ def main():
                     continue
                 source = os.path.join(sys.argv[3], name)
                 vectors = os.path.join(folder, name[:-5] + ".bin")
-                write_vectors(vectors, Tokenizer.from_file(source), None, True)
+                write_own_vectors(vectors, Tokenizer.from_file(source), None, True)
                 subprocess.run([sys.argv[2], source, vectors], check=True)
         return
     corpus, folder = sys.argv[1:]
@@ -119,7 +150,7 @@ def main():
         path = os.path.join(folder, name)
         with open(path + ".json", "w", encoding="utf8") as f:
             json.dump(data, f, ensure_ascii=False, separators=(",", ":"))
-        write_vectors(path + ".bin", Tokenizer.from_file(path + ".json"), corpus, False)
+        write_own_vectors(path + ".bin", Tokenizer.from_file(path + ".json"), corpus, False)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains tokenizers with the PyPI packages "tokenizers" and "sentencepiece" in
-many styles and compares their tokens with ours on multilingual and hostile
-texts.
+many styles and compares their tokens, and what they decode them to, with ours
+on multilingual and hostile texts.
 
 usage: compare_tokenizers.py FAMILY     FAMILY: huggingface or sentencepiece
 
@@ -12,18 +12,18 @@ import json
 import os
 import random
 import re
-import struct
 import subprocess
 import sys
 import unicodedata
 
 SOURCE = os.environ["BITNET_SOURCE_DIR"]
 sys.path.insert(0, os.path.join(SOURCE, "tests", "golden"))
-from make_tokenizer_golden import (LLAMA3, MULTILINGUAL, byte_level,  # noqa: E402
-                                   sentencepiece as llama2_style, texts as golden_texts)
+from make_tokenizer_golden import (LLAMA3, MULTILINGUAL, byte_level, decode,  # noqa: E402
+                                   sentencepiece as llama2_style, texts as golden_texts,
+                                   write_vectors)
 
-FULL = ("gpt2.json", "llama3.json", "llama2.json", "NFC_lossy.json", "llama2_lossy.model",
-        "bpe_nfkc_lossy.model", "unigram_bytes_lossy.model")
+FULL = ("gpt2.json", "llama3.json", "llama2.json", "NFC.json", "llama2.model",
+        "bpe_nfkc.model", "unigram_bytes.model")
 SPECIAL = ["<|endoftext|>", "<mask>", "[INST]", "word"]
 
 
@@ -66,15 +66,11 @@ def texts(full):
     return [known(text) for text in out]
 
 
-def check(source, encode):
-    """`encode(text)` gives the ids that the file `source` has to give."""
+def check(source, encode, decode):
+    """`encode(text)` gives the ids that the file `source` has to give, and
+    `decode(ids)` the text that comes back."""
     vectors = source + ".bin"
-    with open(vectors, "wb") as f:
-        for text in texts(os.path.basename(source) in FULL):
-            data = text.encode()
-            ids = encode(text)
-            f.write(struct.pack("<I", len(data)) + data + struct.pack("<I", len(ids)) +
-                    struct.pack(f"<{len(ids)}H", *ids))
+    write_vectors(vectors, texts(os.path.basename(source) in FULL), encode, decode)
     program = os.path.join(os.environ["BITNET_BIN_DIR"], "tests", "test_tokenizer_golden")
     return subprocess.run([program, source, vectors], check=False).returncode == 0
 
@@ -82,8 +78,8 @@ def check(source, encode):
 # ---- Hugging Face ----
 
 def huggingface(corpus):
-    from tokenizers import (AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers,
-                            trainers)
+    from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
+                            pre_tokenizers, trainers)
 
     def with_pre(pre, normalizer=None, size=600, **model):
         d = byte_level(corpus, pre, size)
@@ -101,6 +97,15 @@ def huggingface(corpus):
         d["normalizer"] = normalizer and json.loads(normalizer.__getstate__())
         d["pre_tokenizer"] = pre and json.loads(pre.__getstate__())
         d["model"].update(model)
+        return spaced(d)
+
+    def spaced(d):
+        """With a decoder that drops the space in front if there is one to drop."""
+        steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        parts = json.dumps([d["normalizer"], d["pre_tokenizer"]])
+        if any(p in parts for p in ("Prepend", '"always"', '"first"')):
+            steps.append(decoders.Strip(" ", 1, 0))
+        d["decoder"] = json.loads(decoders.Sequence(steps).__getstate__())
         return d
 
     def unigram(normalizer, pre, **model):
@@ -112,7 +117,7 @@ def huggingface(corpus):
             special_tokens=["<unk>", "<s>", "</s>"]))
         d = json.loads(t.to_str())
         d["model"].update(model)
-        return d
+        return spaced(d)
 
     def added(d, *tokens):
         t = Tokenizer.from_str(json.dumps(d))
@@ -132,45 +137,45 @@ def huggingface(corpus):
         "digit_runs": with_pre(pre_tokenizers.Sequence([
             pre_tokenizers.Digits(individual_digits=False), byte(add_prefix_space=False)])),
         "llama2": marked(normalizers.Sequence([normalizers.Prepend("▁"), replace]), None),
-        "gemma_lossy": marked(replace, pre_tokenizers.Split(" ", "merged_with_previous")),
-        "unknown_lossy": marked(normalizers.Sequence([normalizers.Prepend("▁"), replace]), None,
+        "gemma": marked(replace, pre_tokenizers.Split(" ", "merged_with_previous")),
+        "unknown": marked(normalizers.Sequence([normalizers.Prepend("▁"), replace]), None,
                                 byte_fallback=False),
-        "unknowns_lossy": marked(replace, None, byte_fallback=False, fuse_unk=False),
+        "unknowns": marked(replace, None, byte_fallback=False, fuse_unk=False),
     }
     for behavior in ("removed", "merged_with_previous", "merged_with_next", "contiguous"):
         for invert in (False, True):
-            out[f"{behavior}_{invert}_lossy"] = with_pre(
+            out[f"{behavior}_{invert}"] = with_pre(
                 split(Regex(r"\s+|\d|[aeo]"), behavior, invert))
     for form in (normalizers.NFC, normalizers.NFD, normalizers.NFKC, normalizers.NFKD):
-        out[form.__name__ + "_lossy"] = with_pre(split(Regex(LLAMA3), "isolated"), form())
-    out["steps_lossy"] = with_pre(byte(add_prefix_space=False), normalizers.Sequence([
+        out[form.__name__ + ""] = with_pre(split(Regex(LLAMA3), "isolated"), form())
+    out["steps"] = with_pre(byte(add_prefix_space=False), normalizers.Sequence([
         normalizers.Strip(), normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]),
         normalizers.Replace(Regex(r" {2,}|e."), "--"), normalizers.Prepend("x")]))
     for scheme in ("always", "first", "never"):
         for parts in (False, True):
-            kind = "_lossy" if scheme == "always" else ""
-            out[f"metaspace_{scheme}_{parts}{kind}"] = marked(
+            out[f"metaspace_{scheme}_{parts}"] = marked(
                 None, metaspace(prepend_scheme=scheme, split=parts))
-    out["metaspace_digits_lossy"] = marked(normalizers.NFKC(), pre_tokenizers.Sequence([
+    out["metaspace_digits"] = marked(normalizers.NFKC(), pre_tokenizers.Sequence([
         metaspace(prepend_scheme="first"), pre_tokenizers.Digits(individual_digits=True)]))
-    out["unigram_lossy"] = unigram(normalizers.NFKC(), metaspace())
-    out["unigram_whole_lossy"] = unigram(
+    out["unigram"] = unigram(normalizers.NFKC(), metaspace())
+    out["unigram_whole"] = unigram(
         normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(" +"), " "), replace]),
         None, fuse_unk=False)
     tokens = [AddedToken("<mask>", lstrip=True), AddedToken("[INST]", rstrip=True),
               AddedToken("word", single_word=True), AddedToken("[/INST]", lstrip=True, rstrip=True)]
-    out["added_bytes_lossy"] = added(gpt2, *tokens)
-    out["added_lossy"] = added(out["llama2"], *tokens)
+    out["added_bytes"] = added(gpt2, *tokens)
+    out["added"] = added(out["llama2"], *tokens)
     plain = [AddedToken(t.content, normalized=True, lstrip=t.lstrip, rstrip=t.rstrip,
                         single_word=t.single_word) for t in tokens]
-    out["added_normalized_lossy"] = added(out["NFKC_lossy"], *plain, AddedToken("ﬁ", normalized=True))
+    out["added_normalized"] = added(out["NFKC"], *plain, AddedToken("ﬁ", normalized=True))
     good = True
     for name, data in out.items():
         path = name + ".json"
         with open(path, "w", encoding="utf8") as f:
             json.dump(data, f, ensure_ascii=False)
         reference = Tokenizer.from_file(path)
-        good &= check(path, lambda text: reference.encode(text, add_special_tokens=False).ids)
+        good &= check(path, lambda text: reference.encode(text, add_special_tokens=False).ids,
+                      lambda ids: decode(reference, ids))
     return good
 
 
@@ -198,11 +203,13 @@ def sentencepiece(corpus):
     good = True
     for name, options in styles.items():
         spm.SentencePieceTrainer.train(
-            input=corpus, model_prefix=name + "_lossy", vocab_size=700, hard_vocab_limit=False,
-            minloglevel=2, num_threads=1, **options)
-        path = name + "_lossy.model"
+            input=corpus, model_prefix=name, vocab_size=700, hard_vocab_limit=False,
+            minloglevel=2, num_threads=1,
+            unk_surface="<unk>",  # what ours writes, whatever the model says
+            **options)
+        path = name + ".model"
         reference = spm.SentencePieceProcessor(model_file=path)
-        good &= check(path, reference.encode)
+        good &= check(path, reference.encode, reference.decode)
     return good
 
 
