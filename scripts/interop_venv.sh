@@ -24,8 +24,15 @@ for wheel in "${wheels[@]}" "$@"; do
     grep -qsxF "$wheel" "$venv/installed" || missing+=("$wheel")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
-[ -e "$venv/installed" ] || rm -rf "$venv"
-[ -e "$venv/bin/pip" ] || python3 -m venv "$venv"
+if [ ! -e "$venv/installed" ]; then
+    if [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+        echo "error: $venv was not made by this script: move it away" >&2
+        exit 1
+    fi
+    mkdir -p "$venv"
+    : >"$venv/installed" # first: what follows may be interrupted, and goes on then
+fi
+"$venv/bin/pip" --version >/dev/null 2>&1 || python3 -m venv "$venv"
 echo "installing into $venv: ${missing[*]}"
 "$venv/bin/pip" install --quiet --disable-pip-version-check "${missing[@]}"
 printf '%s\n' "${missing[@]}" >>"$venv/installed"

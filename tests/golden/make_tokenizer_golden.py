@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
 """Makes the tokenizers and the expected tokens of tests/golden/tokenizer/ with
-the PyPI package "tokenizers", and compares a live installation of it.
+the PyPI package "tokenizers".
 
-usage: make_tokenizer_golden.py CORPUS FOLDER     writes the files
-       make_tokenizer_golden.py --check PROGRAM FOLDER
-                                                  PROGRAM: test_tokenizer_golden
+usage: make_tokenizer_golden.py CORPUS FOLDER
 
 FOLDER/NAME.json are tokenizers, FOLDER/NAME.bin what they make of the texts:
 little-endian uint32 bytes, text, uint32 count, count ids of uint16, uint32 bytes,
@@ -14,9 +12,7 @@ import json
 import os
 import random
 import struct
-import subprocess
 import sys
-import tempfile
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -127,30 +123,17 @@ def write_vectors(path, texts, encode, decode):
                     struct.pack(f"<{len(ids)}H", *ids) + struct.pack("<I", len(back)) + back)
 
 
-def write_own_vectors(path, tokenizer, corpus, full):
-    write_vectors(path, texts(corpus, full),
-                  lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
-                  lambda ids: decode(tokenizer, ids))
-
-
 def main():
-    if len(sys.argv) == 4 and sys.argv[1] == "--check":
-        with tempfile.TemporaryDirectory() as folder:
-            for name in sorted(os.listdir(sys.argv[3])):
-                if not name.endswith(".json"):
-                    continue
-                source = os.path.join(sys.argv[3], name)
-                vectors = os.path.join(folder, name[:-5] + ".bin")
-                write_own_vectors(vectors, Tokenizer.from_file(source), None, True)
-                subprocess.run([sys.argv[2], source, vectors], check=True)
-        return
     corpus, folder = sys.argv[1:]
     os.makedirs(folder, exist_ok=True)
     for name, data in make_tokenizers(corpus).items():
         path = os.path.join(folder, name)
         with open(path + ".json", "w", encoding="utf8") as f:
             json.dump(data, f, ensure_ascii=False, separators=(",", ":"))
-        write_own_vectors(path + ".bin", Tokenizer.from_file(path + ".json"), corpus, False)
+        tokenizer = Tokenizer.from_file(path + ".json")
+        write_vectors(path + ".bin", texts(corpus, False),
+                      lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+                      lambda ids: decode(tokenizer, ids))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 many styles and compares their tokens, and what they decode them to, with ours
 on multilingual and hostile texts.
 
-usage: compare_tokenizers.py FAMILY     FAMILY: huggingface or sentencepiece
+usage: compare_tokenizers.py FAMILY     FAMILY: huggingface, sentencepiece, or
+                                        training (the vocabulary of
+                                        bitnet-tokenize train)
 
-Runs test_tokenizer_golden of $BITNET_BIN_DIR in the current folder.
+Runs the programs of $BITNET_BIN_DIR in the current folder.
 """
 import glob
 import json
@@ -213,8 +215,35 @@ def sentencepiece(corpus):
     return good
 
 
+# ---- training ----
+
+def training(_):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    corpus = os.path.join(SOURCE, "data", "kjv.txt")
+    program = os.path.join(os.environ["BITNET_BIN_DIR"], "bitnet-tokenize")
+    subprocess.run([program, "train", corpus, "-o", "ours.json", "--vocab-size", "8192",
+                    "--special", "<|endoftext|>"], check=True)
+    reference = Tokenizer(models.BPE())
+    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    reference.train([corpus], trainers.BpeTrainer(
+        vocab_size=8192, min_frequency=2, special_tokens=["<|endoftext|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    with open("ours.json", encoding="utf8") as f:
+        ours = json.load(f)["model"]
+    theirs = json.loads(reference.to_str())["model"]
+    good = len(ours["vocab"]) == 8192
+    for part in ("vocab", "merges"):
+        equal = ours[part] == theirs[part]
+        print(f"{part}: {len(ours[part])}, {'equal' if equal else 'not equal'}")
+        good &= equal
+    with open(corpus, encoding="ascii") as f:
+        text = f.read(400000)
+    return good and Tokenizer.from_file("ours.json").encode(text).ids == reference.encode(text).ids
+
+
 def main():
-    families = {"huggingface": huggingface, "sentencepiece": sentencepiece}
+    families = {"huggingface": huggingface, "sentencepiece": sentencepiece, "training": training}
     with open("corpus.txt", "w", encoding="utf8") as f:
         f.write(re.sub("\x00", "", corpus_text()))
     return 0 if families[sys.argv[1]]("corpus.txt") else 1
