@@ -50,6 +50,7 @@ typedef struct bn_bpe_tokenizer {
     bool ignore_merges;    /* a word that is a token is that token */
     bn_normalizer normalizer;
     bn_prefix_rule prefix; /* whether decoding drops a space at the start of a text */
+    bool drops_spaces;     /* and the space of every piece until there is text */
     bn_word_rule words;
     bn_splitter splitter;
     bn_added_tokens added; /* found in the text */

@@ -173,7 +173,7 @@ bn_status bn_tokenizer_decode(const bn_tokenizer *tokenizer, const int32_t *ids,
             return bn_error(BN_BAD_DATA, "token %zu is %d, tokenizer \"%s\" has ids 0..%lld", i,
                             ids[i], tokenizer->kind->name, (long long)tokenizer->vocab_size - 1);
         if (length > 0 && piece[0] == ' ' && tokenizer->kind->starts_text &&
-            tokenizer->kind->starts_text(tokenizer, ids, i)) {
+            tokenizer->kind->starts_text(tokenizer, ids, i, used == 0)) {
             piece++;
             length--;
         }

@@ -523,10 +523,13 @@ static size_t bpe_max_tokens(const bn_tokenizer *tokenizer, size_t bytes)
     return bpe_of(tokenizer)->normalizer.growth * (bytes + 1);
 }
 
-/* The bytes of ids[at] that decoding drops where a text starts. */
-static bool bpe_starts_text(const bn_tokenizer *tokenizer, const int32_t *ids, size_t at)
+/* Whether decoding drops the space that ids[at] begins with. */
+static bool bpe_starts_text(const bn_tokenizer *tokenizer, const int32_t *ids, size_t at,
+                            bool empty)
 {
     const bn_bpe_tokenizer *t = bpe_of(tokenizer);
+    if (t->drops_spaces)
+        return empty;
     if (t->prefix == BN_PREFIX_NEVER || t->starts_text[ids[at]])
         return false;
     return at == 0 || (t->prefix != BN_PREFIX_FIRST_UNLESS_THERE && t->starts_text[ids[at - 1]]);

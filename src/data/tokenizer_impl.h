@@ -22,8 +22,9 @@ typedef struct bn_tokenizer_kind {
     /* as bn_tokenizer_cut() and bn_tokenizer_max_tokens(); NULL: `near`, `bytes` */
     size_t (*cut)(const bn_tokenizer *tokenizer, const void *text, size_t bytes, size_t near);
     size_t (*max_tokens)(const bn_tokenizer *tokenizer, size_t bytes);
-    /* Whether decoding drops a space at the start of ids[at]; NULL: never. */
-    bool (*starts_text)(const bn_tokenizer *tokenizer, const int32_t *ids, size_t at);
+    /* Whether decoding drops a space at the start of ids[at]; `empty`: there is no
+       text so far. NULL: never. */
+    bool (*starts_text)(const bn_tokenizer *tokenizer, const int32_t *ids, size_t at, bool empty);
     /* as bn_tokenizer_piece(), for ids of the vocabulary only */
     const unsigned char *(*piece)(const bn_tokenizer *tokenizer, int32_t id, size_t *length);
     /* as bn_tokenizer_source(); NULL: the name */

@@ -96,6 +96,7 @@ static bn_status read_charsmap(bn_json_reader *r, const cJSON *step)
     }
     bn_json_hash_text(r, text);
     bn_json_hash_int(r, map.add_dummy_prefix * 2 + map.remove_extra_whitespaces);
+    r->t->drops_spaces = map.remove_extra_whitespaces;
     if (map.add_dummy_prefix)
         r->t->prefix = BN_PREFIX_FIRST_UNLESS_THERE;
     r->marks = true;
