@@ -197,8 +197,9 @@ static inline void bn_copies_wait(void)
 #define BN_MMA_LOCAL(n) local uint bn_mma_lanes[6 * (n)];
 #define BN_MMA_LANES bn_mma_lanes
 
-/* Every lane's operands into `lanes`; returns those of this one's warp. */
-static inline const local uint *bn_mma_exchange(const uint *a, const uint *b, local uint *lanes)
+/* Every lane's operands into `lanes`; returns those of this one's warp. As bn_mma_s8
+ * and bn_mma_bf16 below not static: see docs/opencl.md, "PoCL and local arrays". */
+const local uint *bn_mma_exchange(const uint *a, const uint *b, local uint *lanes)
 {
     const int id = get_local_id(0);
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -215,7 +216,7 @@ static inline const local uint *bn_mma_exchange(const uint *a, const uint *b, lo
     (warp)[6 * (4 * ((row) & 7) + ((w) & 3)) + ((row) >> 3) + 2 * ((w) >> 2)]
 #define BN_MMA_B(warp, col, w) (warp)[6 * (4 * (col) + ((w) & 3)) + 4 + ((w) >> 2)]
 
-static inline void bn_mma_s8(int *c, const uint *a, const uint *b, local uint *lanes)
+void bn_mma_s8(int *c, const uint *a, const uint *b, local uint *lanes)
 {
     const local uint *warp = bn_mma_exchange(a, b, lanes);
     const int g = get_local_id(0) % 32 / 4, t = get_local_id(0) % 4;
@@ -227,7 +228,7 @@ static inline void bn_mma_s8(int *c, const uint *a, const uint *b, local uint *l
         }
 }
 
-static inline void bn_mma_bf16(float *c, const uint *a, const uint *b, local uint *lanes)
+void bn_mma_bf16(float *c, const uint *a, const uint *b, local uint *lanes)
 {
     const local uint *warp = bn_mma_exchange(a, b, lanes);
     const int g = get_local_id(0) % 32 / 4, t = get_local_id(0) % 4;
