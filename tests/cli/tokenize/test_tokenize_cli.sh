@@ -1,11 +1,13 @@
 #!/bin/sh
 # bitnet-tokenize, and a tokenizer's way through training, resume, export and
 # generation.
-# usage: test_tokenize_cli.sh BIN_DIR TESTS_DIR (in a scratch folder)
+# usage: test_tokenize_cli.sh BIN_DIR TESTS_DIR [LIMIT] (in a scratch
+# folder); LIMIT: KiB of data that are enough for any file; without: not tested
 set -u
 
 bin=$1
 golden=$2/golden/tokenizer/gpt2.json
+limit=${3:-}
 failures=0
 unset OPENBLAS_CORETYPE
 
@@ -89,6 +91,95 @@ expect 0
 cmp -s back.txt twice.txt || fail "the decoded bytes differ"
 run tokenize decode text.bnt -t "$golden"
 expect 65 text.bnt
+
+# ---- --end finds a token by its name ----
+cat >named.json <<'JSON'
+{"added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 1, "content": "</s>", "special": true}],
+ "normalizer": {"type": "SentencePiece", "add_dummy_prefix": true, "remove_extra_whitespaces": false,
+                "precompiled_charsmap": "", "user_defined_symbols": []},
+ "model": {"type": "BPE", "sentencepiece": true, "unk_token": "<unk>", "fuse_unk": true,
+           "vocab": {"<unk>": 0, "</s>": 1, "▁": 2, "a": 3, "s": 4, "<": 5, "/": 6, ">": 7}, "merges": []}}
+JSON
+printf 'a</s>' >named.txt # in a text it is five characters
+run tokenize encode named.txt -t named.json -o named.bnt --end '</s>'
+expect 0
+[ "$(tail -c +65 named.bnt | od -An -tu1 | tr -s ' ')" = " 2 3 5 6 4 7 1" ] || fail "other tokens"
+
+# ---- a file larger than the memory that is allowed ----
+i=0
+copies=${limit:+16} # enough to be more than the limit
+while [ $i -lt "${copies:-1}" ]; do
+    cat "$2/../data/kjv.txt"
+    i=$((i + 1))
+done >large.txt
+run tokenize encode large.txt -t "$golden" -o large.bnt --threads 2
+expect 0
+if [ -n "$limit" ]; then
+    command="encode below ulimit -d $limit"
+    (ulimit -d "$limit" && exec timeout -s KILL 120 "$bin/bitnet-tokenize" encode large.txt \
+        -t "$golden" -o less.bnt --threads 2) >o 2>e
+    status=$?
+    expect 0
+    cmp -s less.bnt large.bnt || fail "other tokens with less memory"
+    for little in 2000 20000 36000; do # too little ends, and at once
+        command="encode below ulimit -d $little"
+        (ulimit -d $little && exec timeout -s KILL 60 "$bin/bitnet-tokenize" encode large.txt \
+            -t "$golden" -o little.bnt --threads 2) >o 2>e
+        status=$?
+        [ $status -eq 1 ] || [ $status -eq 127 ] || fail "exit status $status"
+        [ ! -e little.bnt ] && [ ! -e little.bnt.tmp ] || fail "a file is left"
+    done
+    python3 - "$bin/bitnet-tokenize" "$golden" <<'PY' || fail "the file was in memory"
+import resource, subprocess, sys
+subprocess.run([sys.argv[1], "encode", "large.txt", "-t", sys.argv[2], "-o", "less.bnt",
+                "--threads", "2"], check=True, stdout=subprocess.DEVNULL)
+sys.exit(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 40 << 10)
+PY
+fi
+
+# ---- interrupted ----
+command="encode, interrupted"
+for signal in INT TERM; do
+    python3 - "$signal" "$bin/bitnet-tokenize" encode large.txt large.txt -t "$golden" \
+        -o stopped.bnt >o 2>e <<'PY'
+import os, signal, subprocess, sys, time
+p = subprocess.Popen(sys.argv[2:])
+while not os.path.exists("stopped.bnt.tmp") and p.poll() is None:
+    time.sleep(0.01)
+p.send_signal(getattr(signal, "SIG" + sys.argv[1]))
+sys.exit(p.wait())
+PY
+    status=$?
+    expect 75 "interrupted: no shard was written"
+    [ ! -e stopped.bnt ] && [ ! -e stopped.bnt.tmp ] || fail "a file is left"
+done
+
+# ---- progress on a terminal alone ----
+command="encode, progress"
+"$bin/bitnet-tokenize" encode large.txt -t "$golden" -o large.bnt >o 2>e
+[ ! -s e ] || fail "progress without a terminal"
+for quiet in "" --quiet; do
+    python3 - "$bin/bitnet-tokenize" encode large.txt -t "$golden" -o large.bnt $quiet >e <<'PY'
+import os, subprocess, sys
+ours, theirs = os.openpty()
+p = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=theirs)
+os.close(theirs)
+try:
+    while data := os.read(ours, 4096):
+        os.write(1, data)
+except OSError:
+    pass # the terminal's end
+sys.exit(p.wait())
+PY
+    status=$?
+    if [ -z "$quiet" ]; then
+        expect 0 'MB/s'
+    else
+        expect 0
+        [ ! -s e ] || fail "progress in spite of --quiet"
+    fi
+done
+rm -f large.* less.bnt
 
 # ---- through a model's life ----
 run tokenize encode text.txt -t "$golden" -o text.bnt
