@@ -12,36 +12,6 @@
 #include "cpu/cpu.h"
 #include "ops/parity.h"
 
-static const parity_limits limits[BN_OP_COUNT] = {
-    [BN_OP_EMBEDDING] = {0, 1e-6},
-    [BN_OP_LINEAR] = {2e-6, 2e-6},
-    [BN_OP_MATMUL] = {2e-6, 2e-6},
-    [BN_OP_ACT_QUANT] = {0, 0},
-    [BN_OP_WEIGHT_QUANT] = {0, 0},
-    [BN_OP_BITLINEAR] = {0, 2e-6},
-    [BN_OP_ACT_FAKE_QUANT] = {0, 0},
-    [BN_OP_WEIGHT_FAKE_QUANT] = {0, 0},
-    [BN_OP_ADD] = {0, 2e-7},
-    [BN_OP_MUL] = {0, 2e-7},
-    [BN_OP_SILU] = {5e-7, 1e-6},
-    [BN_OP_RELU2] = {0, 2e-7},
-    [BN_OP_GLU] = {5e-7, 1e-6},
-    [BN_OP_RMSNORM] = {5e-7, 2e-6},
-    [BN_OP_ROPE] = {5e-7, 5e-7},
-    /* a score s carries an error of s * 2^-24 into the exponent; "peaked" has |s| > 100 */
-    [BN_OP_ATTENTION] = {2e-6, 2e-5},
-    [BN_OP_KV_ATTENTION] = {2e-6, 0},
-    [BN_OP_SOFTMAX] = {1e-6, 2e-6},
-    [BN_OP_CROSS_ENTROPY] = {1e-6, 2e-6},
-    [BN_OP_LINEAR_CROSS_ENTROPY] = {2e-6, 5e-6},
-    [BN_OP_DROPOUT] = {2e-7, 2e-7},
-    [BN_OP_SUM] = {1e-6, 2e-7},
-    [BN_OP_MEAN] = {1e-6, 2e-7},
-    [BN_OP_RESHAPE] = {0, 0},
-    [BN_OP_TRANSPOSE] = {0, 0},
-    [BN_OP_SLICE] = {0, 0},
-};
-
 static const char *isa; /* of the kernels under test */
 
 static void kernels_agree_with_the_reference(void **state)
@@ -53,11 +23,12 @@ static void kernels_agree_with_the_reference(void **state)
     for (int i = 0; (isa = bn_cpu_isa_choice(i)); i++) {
         for (int threads = 1; threads <= 3; threads += 2) {
             bn_backend *backend;
-            assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = threads, .isa = isa}, &backend));
+            assert_ok(
+                bn_cpu_backend_new(&(bn_cpu_options){.threads = threads, .isa = isa}, &backend));
             assert_string_equal(bn_cpu_isa(backend), isa);
             assert_int_equal(bn_threads_count(bn_cpu_threads(backend)), threads);
             for (int k = 0; k < cases.count; k++)
-                parity_case(&cases.items[k], backend, reference, isa, limits);
+                parity_case(&cases.items[k], backend, reference, isa, parity_table);
             bn_backend_free(backend);
         }
         print_message("%s: %d cases agree\n", isa, cases.count);

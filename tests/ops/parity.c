@@ -7,6 +7,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+const parity_limits parity_table[BN_OP_COUNT] = {
+    [BN_OP_EMBEDDING] = {0, 1e-6},
+    [BN_OP_LINEAR] = {2e-6, 2e-6},
+    [BN_OP_MATMUL] = {2e-6, 2e-6},
+    [BN_OP_ACT_QUANT] = {0, 0},
+    [BN_OP_WEIGHT_QUANT] = {0, 0},
+    [BN_OP_BITLINEAR] = {0, 2e-6},
+    [BN_OP_ACT_FAKE_QUANT] = {0, 0},
+    [BN_OP_WEIGHT_FAKE_QUANT] = {0, 0},
+    [BN_OP_ADD] = {0, 2e-7},
+    [BN_OP_MUL] = {0, 2e-7},
+    [BN_OP_SILU] = {5e-7, 1e-6},
+    [BN_OP_RELU2] = {0, 2e-7},
+    [BN_OP_GLU] = {5e-7, 1e-6},
+    [BN_OP_RMSNORM] = {5e-7, 2e-6},
+    [BN_OP_ROPE] = {5e-7, 5e-7},
+    /* a score s carries an error of s * 2^-24 into the exponent; "peaked" has |s| > 100 */
+    [BN_OP_ATTENTION] = {2e-6, 2e-5},
+    [BN_OP_KV_ATTENTION] = {2e-6, 0},
+    [BN_OP_SOFTMAX] = {1e-6, 2e-6},
+    [BN_OP_CROSS_ENTROPY] = {1e-6, 2e-6},
+    [BN_OP_LINEAR_CROSS_ENTROPY] = {2e-6, 5e-6},
+    [BN_OP_DROPOUT] = {2e-7, 2e-7},
+    [BN_OP_SUM] = {1e-6, 2e-7},
+    [BN_OP_MEAN] = {1e-6, 2e-7},
+    [BN_OP_RESHAPE] = {0, 0},
+    [BN_OP_TRANSPOSE] = {0, 0},
+    [BN_OP_SLICE] = {0, 0},
+};
+
 /* The bytes of a tensor; the caller frees. */
 static void *fetch(bn_backend *backend, const bn_tensor *t)
 {

@@ -14,6 +14,9 @@ typedef struct parity_limits {
     double forward, backward;
 } parity_limits;
 
+/* The limits for the cases of op_cases.h. */
+extern const parity_limits parity_table[BN_OP_COUNT];
+
 /* `label` names the backend in messages. */
 void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
                  const parity_limits limits[BN_OP_COUNT]);
