@@ -43,33 +43,30 @@ def product(layer, x, packed):
     return x @ weight.T * (1 / scale if layer.invert_weight_scales else scale)
 
 
-def unpacked(folder, out):
-    """The model without its quantizers: codes times scales as floats."""
-    state = load_file(os.path.join(folder, "model.safetensors"))
+def without_quantizers(folder):
+    """Makes a folder with codes as numbers one with codes times scales as floats."""
+    file, config = os.path.join(folder, "model.safetensors"), os.path.join(folder, "config.json")
+    state = load_file(file)
     for name in [n for n in state if n.endswith("_scale")]:
-        weight, scale = name[:-len("_scale")], state.pop(name)
-        codes = np.concatenate([(state[weight] >> 2 * j & 3).astype(np.float32) - 1
-                                for j in range(4)])
-        state[weight] = codes * scale[0]
-    shutil.copytree(folder, out)
-    save_file(state, os.path.join(out, "model.safetensors"), {"format": "pt"})
-    with open(os.path.join(out, "config.json")) as f:
-        config = json.load(f)
-    del config["quantization_config"]
-    with open(os.path.join(out, "config.json"), "w") as f:
-        json.dump(config, f)
-    return out
+        state[name[:-len("_scale")]] *= state.pop(name)
+    save_file(state, file, {"format": "pt"})
+    with open(config) as f:
+        keys = json.load(f)
+    del keys["quantization_config"]
+    with open(config, "w") as f:
+        json.dump(keys, f)
 
 
 def main():
     small, failed = path("small"), 0
     for kind in ("random", "trained"):
-        for name in ("mlx", "mlx-float"):
+        for name, form in (("mlx", "packed"), ("mlx-float", "float32")):
             shutil.rmtree(path(name), ignore_errors=True)
-        tool("bitnet-export", f"{small}/tensor-{kind}", "--format", "safetensors",
-             "--hf-weights", "packed", "-o", path("mlx"), "--quiet")
-        tool("bitnet-import", unpacked(path("mlx"), path("mlx-float")), "-o",
-             path("mlx.h5"), "--tokenizer", "byte", "--quiet")
+            tool("bitnet-export", f"{small}/tensor-{kind}", "--format", "safetensors",
+                 "--hf-weights", form, "-o", path(name), "--quiet")
+        without_quantizers(path("mlx-float"))
+        tool("bitnet-import", path("mlx-float"), "-o", path("mlx.h5"), "--tokenizer", "byte",
+             "--quiet")
         tool("tests/dump_logits", path("mlx.h5"), f"{small}/ids", str(TIME), path("mlx.logits"),
              path("mlx.trace"))
         ids = np.fromfile(f"{small}/ids", np.int32).reshape(-1, TIME)
