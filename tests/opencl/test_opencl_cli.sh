@@ -39,7 +39,7 @@ unset OCL_ICD_VENDORS
 rm -rf out
 
 run train ok.json --device opencl --profile
-expect 0 "opencl:0 (" "  device " "bn_adamw" "per step: 256 bytes of batches"
+expect 0 "opencl:0 (" "  memory " "bn_adamw" "per step: 256 bytes of batches"
 # less than 64 KiB beyond the batches, both ways together
 moved=$(sed -n 's/^per step: .* the device, \([0-9]*\) further ones, \([0-9]*\) back$/\1 + \2/p' e)
 [ -n "$moved" ] && [ $(($moved)) -lt 65536 ] || fail "'$moved' bytes per step"
