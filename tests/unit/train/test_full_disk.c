@@ -216,6 +216,7 @@ static void test_the_last_save_must_succeed(void **state)
     assert_checkpoints("full-last", (const int[]){5, 10, 15}, 3);
     assert_false(bn_fs_exists("full-last/summary.json"));
 
+    bn_config_clear(&config);
     configure(&config, "full-stop"); /* so must that of an interrupted run */
     clear(state);
     disk.save_from = disk.save_to = 1;
@@ -286,6 +287,7 @@ static void test_metrics_wait(void **state)
     assert_string_equal(steps, "1 4 8 12 16 20 ");
     free(steps);
 
+    bn_config_clear(&config);
     configure(&config, "full-end"); /* until the end: that is an error, but no loss of weights */
     clear(state);
     disk.line_from = 3;
@@ -295,6 +297,7 @@ static void test_metrics_wait(void **state)
     assert_error("full-end/metrics.jsonl");
     assert_true(help_checkpoint_hash("full-end/checkpoint-00000020.h5") == straight_hash());
 
+    bn_config_clear(&config);
     configure(&config, "full-cut");
     clear(state);
     disk.line_from = 3;

@@ -165,6 +165,7 @@ static void test_spike_is_reported(void **state)
     assert_warned("step 26: LOSS SPIKE: ");
     assert_null(strstr(warnings.data, "back from"));
     options = spoilt_after(25, 30.0f);
+    bn_config_clear(&config);
     configure(&config, "spike", "training.spike_threshold=0");
     assert_ok(help_run(&config, &options, NULL));
     assert_null(strstr(warnings.data, "SPIKE"));
