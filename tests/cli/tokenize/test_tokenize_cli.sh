@@ -8,39 +8,11 @@ set -u
 bin=$1
 golden=$2/golden/tokenizer/gpt2.json
 limit=${3:-}
-failures=0
-unset OPENBLAS_CORETYPE
+. "$2/cli/cli.sh"
 
 rm -rf out moved ./*.json ./*.bnt ./*.h5 ./*.txt
-i=0
-while [ $i -lt 400 ]; do
-    echo "line $i: the river runs over stones and under the mountain"
-    i=$((i + 1))
-done >text.txt
+make_text 400 >text.txt
 printf 'caf\303\251 \377\376 <|endoftext|> \000 end' >bytes.txt
-
-run() { # run PROGRAM ARGS...: $status; stdout in o, stderr in e
-    program=bitnet-$1
-    shift
-    command="$program $*"
-    "$bin/$program" "$@" >o 2>e </dev/null
-    status=$?
-}
-
-fail() {
-    failures=$((failures + 1))
-    printf 'FAILED: %s: %s\n--- stdout:\n%s\n--- stderr:\n%s\n' "$command" "$1" \
-        "$(head -c 1000 o)" "$(head -c 1000 e)"
-}
-
-expect() { # expect STATUS TEXT...: exit status, and each text in stderr
-    want=$1
-    shift
-    [ "$status" -eq "$want" ] || fail "exit status $status, expected $want"
-    for text in "$@"; do
-        grep -qF -- "$text" e || fail "stderr lacks: $text"
-    done
-}
 
 # ---- usage ----
 run tokenize --help
@@ -218,5 +190,4 @@ grep -q "bits per byte" o || fail "stdout lacks bits per byte"
 run train config.json --quiet --output-dir out2 --set data.tokenizer=words
 expect 78 'data.tokenizer: expected "byte" or the path'
 
-[ "$failures" -eq 0 ] && echo "tokenize_cli: all good"
-[ "$failures" -eq 0 ]
+finish
