@@ -437,6 +437,88 @@ out:
     return status;
 }
 
+/* ---- trits --------------------------------------------------------------- */
+
+enum { TRITS = 1 << 20, TRIT_BYTES = TRITS / BN_T2_PER_BYTE, BUNDLED = 9 };
+
+typedef struct trits {
+    const bn_trit_ops *ops;
+    const uint8_t *in[BUNDLED];
+    uint8_t *out;
+    int64_t number; /* what a run without a vector as its result gives */
+} trits;
+
+static bn_status trit_bind(void *arg)
+{
+    trits *t = arg;
+    t->ops->bind(t->in[0], t->in[1], TRITS, t->out);
+    return BN_OK;
+}
+
+static bn_status trit_bundle(void *arg)
+{
+    trits *t = arg;
+    t->ops->bundle(t->in, BUNDLED, TRITS, t->out);
+    return BN_OK;
+}
+
+static bn_status trit_dot(void *arg)
+{
+    trits *t = arg;
+    t->number = bn_trit_dot(t->ops, t->in[0], t->in[1], TRITS);
+    return BN_OK;
+}
+
+static bn_status trit_count(void *arg)
+{
+    trits *t = arg;
+    t->number = t->ops->count(t->in[0], TRITS).zero;
+    return BN_OK;
+}
+
+static bn_status trit_vectors(bench *b)
+{
+    static const struct {
+        const char *name;
+        bench_body body;
+        int operands; /* read or written */
+    } subjects[] = {{"trit_bind", trit_bind, 3},
+                    {"trit_bundle", trit_bundle, BUNDLED + 1},
+                    {"trit_dot", trit_dot, 2},
+                    {"trit_count", trit_count, 1}};
+    bn_status status = BN_OK;
+    subject s = {0}; /* its operand holds all vectors */
+    uint8_t *results = calloc(2, TRIT_BYTES);
+    if (!results)
+        return bn_error_nomem("trits", 2 * TRIT_BYTES);
+    BN_TRY_OUT(codes(&s, 0, bn_tensor_2d(BN_T2, BUNDLED, TRITS)));
+    trits fast = {.ops = bn_cpu_trits(b->backend), .out = results};
+    for (int i = 0; i < BUNDLED; i++)
+        fast.in[i] = (const uint8_t *)s.owned[0] + i * TRIT_BYTES;
+    trits ref = fast;
+    ref.ops = &bn_trit_ref;
+    ref.out = results + TRIT_BYTES;
+    for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++) {
+        bench_result r = {.name = subjects[i].name,
+                          .shape = "1 Mi trits",
+                          .bytes = (double)subjects[i].operands * TRIT_BYTES};
+        if (!bench_wants(b, r.name))
+            continue;
+        BN_TRY_OUT(subjects[i].body(&fast));
+        BN_TRY_OUT(subjects[i].body(&ref));
+        if (fast.number != ref.number || memcmp(fast.out, ref.out, TRIT_BYTES) != 0) {
+            status = bn_error(BN_MISMATCH, "%s: differs from the reference", r.name);
+            goto out;
+        }
+        BN_TRY_OUT(bench_time(b, subjects[i].body, &fast, &r));
+        bench_report(b, &r);
+    }
+out:
+    free(s.owned[0]);
+    free(results);
+    return status;
+}
+
 /* ---- the memory pool ----------------------------------------------------- */
 
 static bn_status take_and_give(void *arg)
@@ -473,6 +555,7 @@ static bn_status all(bench *b)
     BN_TRY(attention(b));
     BN_TRY(loss(b));
     BN_TRY(routines(b));
+    BN_TRY(trit_vectors(b));
     return pool(b);
 }
 

@@ -21,6 +21,7 @@
 
 #include "backend/backend.h"
 #include "base/threads.h"
+#include "quant/trit.h"
 
 typedef struct bn_cpu_options {
     int threads;         /* 0 = all CPUs this process may run on */
@@ -40,6 +41,9 @@ const char *bn_cpu_isa(const bn_backend *backend);
 
 /* The pool of a "cpu" backend, borrowed; NULL for ref32 and ref64. */
 bn_threads *bn_cpu_threads(const bn_backend *backend);
+
+/* Trit arithmetic for the isa of any backend of this module. */
+const bn_trit_ops *bn_cpu_trits(const bn_backend *backend);
 
 /* Name of the index-th isa, from plain to best, that this build has and this
  * CPU can run; NULL past the last one. Index 0 is "ref". */

@@ -5,6 +5,7 @@
 
 #include "quant/pack.h"
 #include "quant/quantize.h"
+#include "quant/trit.h"
 
 double bn_entropy_bits(const int64_t *count, int n)
 {
@@ -19,25 +20,15 @@ double bn_entropy_bits(const int64_t *count, int n)
 
 void bn_code_stats_of(const uint8_t *packed, int64_t rows, int64_t cols, bn_code_stats *out)
 {
-    const int64_t row_bytes = bn_t2_row_bytes(cols);
-    int64_t zero = 0, plus = 0, dead = 0;
+    *out = (bn_code_stats){0};
     for (int64_t r = 0; r < rows; r++) {
-        const uint8_t *row = packed + r * row_bytes;
-        int64_t row_zero = 0, row_plus = 0;
-        for (int64_t j = 0; j < row_bytes; j++) {
-            row_zero += __builtin_popcount(row[j] & 0x55u); /* field 01 */
-            row_plus += __builtin_popcount(row[j] & 0xaau); /* field 10 */
-        }
-        row_zero -= row_bytes * BN_T2_PER_BYTE - cols; /* padding holds code 0 */
-        zero += row_zero;
-        plus += row_plus;
-        dead += row_zero == cols;
+        const bn_trit_counts n = bn_trit_ref.count(packed + r * bn_t2_row_bytes(cols), cols);
+        out->count[0] += n.minus;
+        out->count[1] += n.zero;
+        out->count[2] += n.plus;
+        out->dead_rows += n.zero == cols;
     }
-    out->count[0] = rows * cols - zero - plus;
-    out->count[1] = zero;
-    out->count[2] = plus;
     out->entropy_bits = bn_entropy_bits(out->count, 3);
-    out->dead_rows = dead;
 }
 
 /* Inserts a group into the list of the worst, kept in descending order. */
@@ -99,11 +90,6 @@ void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t gro
 
 int64_t bn_t2_flips(const uint8_t *a, const uint8_t *b, int64_t rows, int64_t cols)
 {
-    const int64_t n = rows * bn_t2_row_bytes(cols); /* padding is equal in both */
-    int64_t flips = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const unsigned d = a[i] ^ b[i];
-        flips += __builtin_popcount((d | d >> 1) & 0x55u);
-    }
-    return flips;
+    /* The weight as one vector: padding is equal in both. */
+    return bn_trit_hamming(&bn_trit_ref, a, b, rows * bn_t2_row_bytes(cols) * BN_T2_PER_BYTE);
 }

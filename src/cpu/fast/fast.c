@@ -41,16 +41,18 @@ bool bn_cpu_runs_neondot(void)
 #endif
 }
 
-static const bn_fast generic = {"generic", &bn_rowops__generic, NULL};
+static const bn_fast generic = {"generic", &bn_rowops__generic, NULL, &bn_trits__generic};
 
 #if defined(__x86_64__)
-static const bn_fast avx2 = {"avx2", &bn_rowops__avx2, &bn_ternary__avx2};
-static const bn_fast avx512 = {"avx512", &bn_rowops__avx512, &bn_ternary__avx2};
-static const bn_fast avx512vnni = {"avx512", &bn_rowops__avx512, &bn_ternary__avx512vnni};
+static const bn_fast avx2 = {"avx2", &bn_rowops__avx2, &bn_ternary__avx2, &bn_trits__avx2};
+static const bn_fast avx512 = {"avx512", &bn_rowops__avx512, &bn_ternary__avx2, &bn_trits__avx512};
+static const bn_fast avx512vnni = {"avx512", &bn_rowops__avx512, &bn_ternary__avx512vnni,
+                                   &bn_trits__avx512};
 #elif defined(__aarch64__)
 /* Vectors of four floats are NEON's own. */
-static const bn_fast neon = {"neon", &bn_rowops__generic, &bn_ternary__neon};
-static const bn_fast neondot = {"neondot", &bn_rowops__generic, &bn_ternary__neondot};
+static const bn_fast neon = {"neon", &bn_rowops__generic, &bn_ternary__neon, &bn_trits__generic};
+static const bn_fast neondot = {"neondot", &bn_rowops__generic, &bn_ternary__neondot,
+                                &bn_trits__generic};
 #endif
 
 /* The kernels of a backend's isa; NULL if there are none. */
@@ -108,6 +110,12 @@ static const overlay rows[] = {
      bn_blas_linear_cross_entropy_scratch, 1, 1},
     {BN_OP_DROPOUT, bn_fast_dropout_forward, bn_fast_dropout_backward, NULL, NULL, 0, 0},
 };
+
+const bn_trit_ops *bn_cpu_trits(const bn_backend *backend)
+{
+    const bn_fast *fast = bn_cpu_of(backend)->fast;
+    return fast ? fast->trits : &bn_trit_ref;
+}
 
 bn_status bn_cpu_overlay_fast(bn_backend *backend)
 {

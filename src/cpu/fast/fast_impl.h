@@ -5,13 +5,19 @@
 #include "cpu/cpu_impl.h"
 #include "cpu/fast/rowops.h"
 #include "cpu/fast/ternary.h"
+#include "quant/trit.h"
 
 /* The kernels of one isa; bn_cpu.fast. */
 typedef struct bn_fast {
     const char *isa;
     const bn_rowops *ops;
     const bn_ternary_kernels *ternary; /* NULL: none, the reference product */
+    const bn_trit_ops *trits;
 } bn_fast;
+
+extern const bn_trit_ops bn_trits__generic;
+extern const bn_trit_ops bn_trits__avx2;
+extern const bn_trit_ops bn_trits__avx512;
 
 static inline const bn_rowops *bn_fast_ops(const bn_backend *backend)
 {
