@@ -15,7 +15,47 @@ void bn_param_set_clear(bn_param_set *set)
     for (int i = 0; i < set->count; i++)
         free(set->items[i]);
     free(set->items);
+    free(set->slots);
     *set = (bn_param_set){.real = set->real};
+}
+
+/* ---- names ----
+ * slots[] has capacity * SPREAD places; a name is at its hash or behind it, up to the
+ * first free place. */
+enum { SPREAD = 2 };
+
+/* Where the name is, or the free place where it belongs. */
+static int *slot_of(const bn_param_set *set, const char *name)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (const char *c = name; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
+    const uint32_t mask = (uint32_t)set->capacity * SPREAD - 1;
+    uint32_t at = hash & mask;
+    while (set->slots[at] >= 0 && strcmp(set->items[set->slots[at]]->name, name) != 0)
+        at = (at + 1) & mask;
+    return &set->slots[at];
+}
+
+static bn_status grow(bn_param_set *set)
+{
+    const int capacity = set->capacity ? 2 * set->capacity : 64; /* a power of two */
+    const size_t places = (size_t)capacity * SPREAD;
+    bn_param **items = realloc(set->items, (size_t)capacity * sizeof *items);
+    if (items)
+        set->items = items;
+    int *slots = malloc(places * sizeof *slots);
+    if (!items || !slots) {
+        free(slots);
+        return bn_error_nomem("the parameter list", places * (sizeof *items + sizeof *slots));
+    }
+    free(set->slots);
+    set->slots = slots;
+    set->capacity = capacity;
+    memset(slots, -1, places * sizeof *slots);
+    for (int i = 0; i < set->count; i++)
+        *slot_of(set, set->items[i]->name) = i;
+    return BN_OK;
 }
 
 bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind kind, int ndim,
@@ -26,14 +66,8 @@ bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind ki
                         BN_PARAM_NAME_MAX - 1);
     if (bn_param_set_find(set, name))
         return bn_error(BN_FAIL, "parameter '%s' is defined twice", name);
-    if (set->count == set->capacity) {
-        int capacity = set->capacity ? 2 * set->capacity : 64;
-        bn_param **items = realloc(set->items, (size_t)capacity * sizeof *items);
-        if (!items)
-            return bn_error_nomem("the parameter list", (size_t)capacity * sizeof *items);
-        set->items = items;
-        set->capacity = capacity;
-    }
+    if (set->count == set->capacity)
+        BN_TRY(grow(set));
     bn_param *p = calloc(1, sizeof *p);
     if (!p)
         return bn_error_nomem("a parameter", sizeof *p);
@@ -48,6 +82,7 @@ bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind ki
         return status;
     }
     p->grad = p->value;
+    *slot_of(set, name) = set->count;
     set->items[set->count++] = p;
     *out = p;
     return BN_OK;
@@ -84,10 +119,8 @@ void bn_param_set_bind(bn_param_set *set, const bn_buffer *values, const bn_buff
 
 bn_param *bn_param_set_find(const bn_param_set *set, const char *name)
 {
-    for (int i = 0; i < set->count; i++)
-        if (strcmp(set->items[i]->name, name) == 0)
-            return set->items[i];
-    return NULL;
+    const int at = set->count ? *slot_of(set, name) : -1;
+    return at < 0 ? NULL : set->items[at];
 }
 
 int64_t bn_param_set_numel(const bn_param_set *set)

@@ -34,6 +34,7 @@ typedef struct bn_param_set {
     bn_dtype real;
     bn_param **items; /* addresses stay valid; order of bn_param_set_add */
     int count, capacity;
+    int *slots; /* finds items by name */
     /* After bn_param_set_layout: */
     size_t block_bytes; /* of one role block */
     size_t decay_bytes; /* the part of it, from the start, that decays */
