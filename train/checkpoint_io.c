@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "model/load.h"
 
 #define PRODUCER "bitnet-train"
 
@@ -307,7 +308,10 @@ static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)
 static bn_status check_tokenizer(const bn_trainer *t, const bn_train_state *state)
 {
     bn_tokenizer *saved;
-    BN_TRY(bn_error_in(bn_tokenizer_new(state->tokenizer, &saved), "the checkpoint's tokenizer"));
+    const bn_status status = bn_tokenizer_new(state->tokenizer, &saved);
+    if (status != BN_OK)
+        return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status,
+                           "the checkpoint's tokenizer");
     const uint64_t was = bn_tokenizer_hash(saved), is = bn_tokenizer_hash(t->data->tokenizer);
     bn_tokenizer_free(saved);
     if (was == is)
@@ -324,7 +328,8 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restor
     *out = (bn_restored){0};
     const bn_train_state *state = bn_checkpoint_state(checkpoint);
     bn_config saved;
-    BN_TRY(bn_config_parse(state->config_json, "the checkpoint's configuration", &saved));
+    BN_TRY(bn_model_config_parse("the checkpoint's configuration", state->config_json,
+                                 bn_checkpoint_count(checkpoint), &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
     BN_TRY_OUT(check_tokenizer(t, state));
     BN_TRY_OUT(restore_arrays(t, checkpoint));

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/timer.h"
 #include "model/device.h"
+#include "model/load.h"
 #include "train/checkpoint_io.h"
 #include "train/memory.h"
 #include "train/saver.h"
@@ -130,8 +131,8 @@ static bn_status compare_configs(run *r)
     bn_config saved;
     bn_config_diff diff = {0};
     bn_status status = BN_OK;
-    BN_TRY(bn_config_parse(bn_checkpoint_state(r->from)->config_json,
-                           "the checkpoint's configuration", &saved));
+    BN_TRY(bn_model_config_parse(r->from_path, bn_checkpoint_state(r->from)->config_json,
+                                 bn_checkpoint_count(r->from), &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, r->config));
     BN_TRY_OUT(bn_config_compare(&saved, r->config, &diff));
     for (int64_t i = 0; i < diff.count; i++)

@@ -251,7 +251,7 @@ static void test_texts(void **state)
         h5_attack_text(file, cases[i].name, cases[i].text);
         h5_attack_repair(file, "params/model.norm.weight");
         H5Fclose(file);
-        show_model("evil.h5", cases[i].message);
+        show_checkpoint("evil.h5", cases[i].message);
     }
 }
 
