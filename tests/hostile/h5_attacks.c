@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/crc32c.h"
+#include "h5_repair.h"
 
 /* A change that cannot be made is a mistake of this file. */
 static void must_line(bool ok, int line)
@@ -400,52 +400,9 @@ hid_t h5_attack_open(const char *path)
     return file;
 }
 
-static void put_crc(hid_t object, const char *name, uint64_t crc)
-{
-    if (H5Aexists(object, name) > 0)
-        H5Adelete(object, name);
-    hid_t space = H5Screate(H5S_SCALAR);
-    hid_t a = H5Acreate2(object, name, H5T_STD_U64LE, space, H5P_DEFAULT, H5P_DEFAULT);
-    must(a >= 0 && H5Awrite(a, H5T_NATIVE_UINT64, &crc) >= 0);
-    H5Aclose(a);
-    H5Sclose(space);
-}
-
-static herr_t add_to_crc(hid_t root, const char *name, const H5A_info_t *info, void *arg)
-{
-    uint32_t *crc = arg;
-    (void)info;
-    hid_t a = H5Aopen(root, name, H5P_DEFAULT), type = H5Aget_type(a);
-    const size_t size = (size_t)H5Aget_storage_size(a);
-    char *bytes = calloc(1, size + 1);
-    must(bytes && H5Aread(a, type, bytes) >= 0);
-    if (strcmp(name, "attributes_crc32c") != 0) {
-        *crc = bn_crc32c(*crc, name, strlen(name) + 1);
-        *crc = bn_crc32c(*crc, bytes, H5Tget_class(type) == H5T_STRING ? strlen(bytes) : size);
-    }
-    free(bytes);
-    H5Tclose(type);
-    H5Aclose(a);
-    return 0;
-}
-
 void h5_attack_repair(hid_t file, const char *array)
 {
-    uint32_t crc = 0;
-    hsize_t at = 0;
-    hid_t d = H5Dopen2(file, array, H5P_DEFAULT);
-    must(d >= 0);
-    hid_t type = H5Dget_type(d), space = H5Dget_space(d);
-    const size_t bytes = (size_t)H5Sget_simple_extent_npoints(space) * H5Tget_size(type);
-    void *data = malloc(bytes);
-    must(data && H5Dread(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    put_crc(d, "crc32c", bn_crc32c(0, data, bytes));
-    free(data);
-    H5Sclose(space);
-    H5Tclose(type);
-    H5Dclose(d);
-    must(H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, &at, add_to_crc, &crc) >= 0);
-    put_crc(file, "attributes_crc32c", crc);
+    must(h5_repair_array(file, array, SIZE_MAX) && h5_repair_root(file));
 }
 
 void h5_attack_poke(hid_t file, const char *array, size_t offset, const void *bytes, size_t size)
