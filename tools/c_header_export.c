@@ -189,10 +189,10 @@ static bn_status check_layers(const bn_loaded *source)
     for (int i = 0; i < c->n_layers; i++) {
         const bn_linear_layer *layer = &c->linears[i];
         const bn_quant_spec *spec = &layer->quant;
-        const char *why = !spec->ternary_weights    ? "has float weights"
-                          : !spec->int8_activations ? "has float activations"
-                          : spec->act_per_tensor    ? "quantizes all examples of a batch together"
-                                                    : NULL;
+        const char *why = !spec->weight.quantized ? "has float weights"
+                          : !spec->act.quantized  ? "has float activations"
+                          : spec->act.per_tensor  ? "quantizes all examples of a batch together"
+                                                  : NULL;
         if (why)
             return bn_error(BN_USAGE,
                             "%s: %s %s: a C header holds ternary weights with 8-bit activations "

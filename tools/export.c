@@ -64,7 +64,7 @@ static bn_status collect_layer(const bn_model *model, const bn_linear_layer *lay
     item->ndim = 2;
     item->shape[0] = layer->out;
     item->shape[1] = layer->in;
-    item->group_size = layer->quant.group_size;
+    item->group_size = layer->quant.weight.params.group_size;
     BN_TRY(bn_export_item_alloc(item));
     BN_TRY(be->download(be, &layer->codes, item->codes));
     return bn_backend_get_f32(be, &layer->scale, item->data, item->count);

@@ -134,7 +134,7 @@ static const char *product_name(const bn_model *model, int index)
 {
     for (int i = 0; i < model->n_linears; i++) {
         const bn_linear_layer *layer = model->linears[i];
-        if (layer->is_bit && layer->quant.ternary_weights && layer->quant.int8_activations &&
+        if (layer->is_bit && layer->quant.weight.quantized && layer->quant.act.quantized &&
             index-- == 0)
             return layer->name;
     }

@@ -30,7 +30,7 @@ static bn_status round_floats(bn_model *model, bn_encoding encoding)
         bool converted = value->ndim == 1;
         for (int k = 0; k < model->n_linears; k++)
             converted |= model->linears[k]->weight == model->params.items[i] &&
-                         model->linears[k]->quant.ternary_weights;
+                         model->linears[k]->quant.weight.quantized;
         if (converted)
             continue;
         float *values = malloc((size_t)n * sizeof *values);

@@ -35,7 +35,7 @@ static void job_clear(job *j)
 
 static bool is_quantized(const bn_linear_layer *layer)
 {
-    return layer->quant.ternary_weights && layer->quant.int8_activations;
+    return layer->quant.weight.quantized && layer->quant.act.quantized;
 }
 
 static bn_status refuse(const job *j, const char *reason)

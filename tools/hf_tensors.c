@@ -217,7 +217,7 @@ static bn_status read_ternary(reading *r, const bn_linear_layer *layer)
     item->ndim = 2;
     item->shape[0] = layer->out;
     item->shape[1] = layer->in;
-    item->group_size = layer->quant.group_size;
+    item->group_size = layer->quant.weight.params.group_size;
     BN_TRY(find(r, item->name, &t));
     if (!t)
         return missing(r, item->name);
@@ -272,7 +272,7 @@ bn_status bn_hf_tensors_read(const bn_hf_model *hf, const bn_st_reader *file, co
         return bn_error_nomem("the list of tensors", (size_t)bn_st_count(file));
     BN_TRY_OUT(bn_export_set_init(&out->set, model->n_linears + model->params.count));
     for (int i = 0; i < model->n_linears && hf->weights == BN_HF_OFFLINE; i++)
-        if (model->linears[i]->quant.ternary_weights)
+        if (model->linears[i]->quant.weight.quantized)
             BN_TRY_OUT(read_ternary(&r, model->linears[i]));
     for (int i = 0; i < model->params.count; i++)
         BN_TRY_OUT(read_param(&r, model->params.items[i]));

@@ -118,7 +118,7 @@ static const bn_linear_layer *ternary_layer(const bn_model *model, const char *w
 {
     for (int i = 0; i < model->n_linears; i++) {
         const bn_linear_layer *layer = model->linears[i];
-        if (layer->quant.ternary_weights && layer->weight &&
+        if (layer->quant.weight.quantized && layer->weight &&
             strcmp(layer->weight->name, weight) == 0)
             return layer;
     }
@@ -160,7 +160,7 @@ static bn_status read_param(bn_checkpoint *file, const bn_model *model, bn_check
     bn_status status = bn_checkpoint_load_one(file, param);
     if (status == BN_OK && layer) {
         t->ternary = true;
-        t->group_size = layer->quant.group_size;
+        t->group_size = layer->quant.weight.params.group_size;
         if (t->ndim != 2 || t->shape[0] != layer->out || t->shape[1] != layer->in)
             status = bn_error(BN_BAD_DATA,
                               "%s: %s: shape does not fit the config, expected "

@@ -47,12 +47,13 @@ static bn_status record_product(bn_tape *tape, const bn_tensor *x, const bn_tens
                                 bn_value out[5])
 {
     bn_quantized qx = bn_act_quant(tape, bn_tape_input(tape, x), false);
-    bn_quantized qw = bn_weight_quant(tape, bn_tape_input(tape, w), GROUP);
+    const bn_weight_params params = {.group_size = GROUP};
+    bn_quantized qw = bn_weight_quant(tape, bn_tape_input(tape, w), &params);
     out[0] = qx.codes;
     out[1] = qx.scale;
     out[2] = qw.codes;
     out[3] = qw.scale;
-    out[4] = bn_bitlinear(tape, qx, qw, GROUP, false, BN_NO_VALUE);
+    out[4] = bn_bitlinear(tape, qx, qw, &params, BN_NO_VALUE);
     bn_tape_retain_all(tape);
     return bn_tape_plan(tape, BN_NO_VALUE);
 }

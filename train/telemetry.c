@@ -9,7 +9,7 @@
 /* The layer's weight is quantized in training. */
 static bool is_ternary(const bn_linear_layer *layer)
 {
-    return layer->is_bit && layer->quant.ternary_weights && layer->weight;
+    return layer->is_bit && layer->quant.weight.quantized && layer->weight;
 }
 
 size_t bn_telemetry_code_bytes(const bn_model *model)
@@ -92,7 +92,7 @@ void bn_telemetry_clear(bn_telemetry *t)
 static bn_status quantize(bn_telemetry *t, const bn_linear_layer *layer)
 {
     bn_backend *be = t->model->backend;
-    const bn_op_params params = {.weight = {.group_size = layer->quant.group_size}};
+    const bn_op_params params = {.weight = layer->quant.weight.params};
     bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
     call.in[0] = layer->weight->value;
     call.out[0] = bn_tensor_at(layer->codes, &t->device, 0);

@@ -34,16 +34,15 @@ bn_quantized bn_act_quant(bn_tape *t, bn_value x, bool per_tensor)
     return quantize(t, BN_OP_ACT_QUANT, &(bn_op_params){.act = {per_tensor}}, x);
 }
 
-bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, int64_t group_size)
+bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, const bn_weight_params *params)
 {
-    return quantize(t, BN_OP_WEIGHT_QUANT, &(bn_op_params){.weight = {.group_size = group_size}},
-                    weight);
+    return quantize(t, BN_OP_WEIGHT_QUANT, &(bn_op_params){.weight = *params}, weight);
 }
 
-bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight, int64_t group_size,
-                      bool bf16_backward, bn_value bias)
+bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight,
+                      const bn_weight_params *params, bn_value bias)
 {
-    return record(t, BN_OP_BITLINEAR, &(bn_op_params){.weight = {group_size, bf16_backward}}, 5,
+    return record(t, BN_OP_BITLINEAR, &(bn_op_params){.weight = *params}, 5,
                   (bn_value[]){x.codes, x.scale, weight.codes, weight.scale, bias});
 }
 
@@ -52,10 +51,9 @@ bn_value bn_act_fake_quant(bn_tape *t, bn_value x, bool per_tensor)
     return record(t, BN_OP_ACT_FAKE_QUANT, &(bn_op_params){.act = {per_tensor}}, 1, &x);
 }
 
-bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, int64_t group_size)
+bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, const bn_weight_params *params)
 {
-    return record(t, BN_OP_WEIGHT_FAKE_QUANT, &(bn_op_params){.weight = {.group_size = group_size}},
-                  1, &weight);
+    return record(t, BN_OP_WEIGHT_FAKE_QUANT, &(bn_op_params){.weight = *params}, 1, &weight);
 }
 
 bn_value bn_add(bn_tape *t, bn_value a, bn_value b)

@@ -13,12 +13,11 @@ bn_value bn_embedding(bn_tape *t, bn_value ids, bn_value weight);
 bn_value bn_linear(bn_tape *t, bn_value x, bn_value weight, bn_value bias);
 bn_value bn_matmul(bn_tape *t, bn_value a, bn_value b);
 bn_quantized bn_act_quant(bn_tape *t, bn_value x, bool per_tensor);
-bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, int64_t group_size);
-/* bf16_backward: the products of the backward pass in bfloat16 (docs/numerics.md) */
-bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight, int64_t group_size,
-                      bool bf16_backward, bn_value bias);
+bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, const bn_weight_params *params);
+bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight,
+                      const bn_weight_params *params, bn_value bias);
 bn_value bn_act_fake_quant(bn_tape *t, bn_value x, bool per_tensor);
-bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, int64_t group_size);
+bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, const bn_weight_params *params);
 bn_value bn_add(bn_tape *t, bn_value a, bn_value b);
 bn_value bn_mul(bn_tape *t, bn_value a, bn_value b);
 bn_value bn_silu(bn_tape *t, bn_value x);

@@ -51,15 +51,18 @@ typedef enum bn_activation {
     BN_ACT_SILU,  /* x sigmoid(x) */
 } bn_activation;
 
+/* Of WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR. */
+typedef struct bn_weight_params {
+    int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
+    bool bf16_backward; /* BITLINEAR: bfloat16 products (docs/numerics.md) */
+} bn_weight_params;
+
 /* Parameters of an op, one member per family. */
 typedef union bn_op_params {
     struct {
         bool per_tensor; /* one step for the whole tensor instead of per row */
     } act;               /* ACT_QUANT, ACT_FAKE_QUANT */
-    struct {
-        int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
-        bool bf16_backward; /* BITLINEAR: bfloat16 products (docs/numerics.md) */
-    } weight;               /* WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR */
+    bn_weight_params weight;
     struct {
         bn_activation activation;
     } glu;

@@ -11,19 +11,10 @@
 #define BN_LAYERS_LAYERS_H
 
 #include "autograd/ops.h"
+#include "layers/quant_spec.h"
 #include "layers/quant_trace.h"
 
 enum { BN_LAYER_NAME_MAX = 112 }; /* leaves room for ".weight" */
-
-/* How a BitLinear quantizes. With only one side quantized the other stays
- * float and the product is a float product of fake-quantized operands. */
-typedef struct bn_quant_spec {
-    bool ternary_weights;
-    int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
-    bool int8_activations;
-    bool act_per_tensor;
-    bool bf16_backward; /* products of the backward pass; with both sides quantized */
-} bn_quant_spec;
 
 /* What recording a graph needs to know besides the layers. */
 typedef struct bn_graph {
@@ -46,10 +37,11 @@ typedef struct bn_linear_layer {
 bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t in, int64_t out,
                                bool has_bias) BN_MUST_CHECK;
 
-/* Linear to BitLinear. A group size beyond `in` becomes one group per row. */
+/* Linear to BitLinear where the spec quantizes anything. A group size beyond `in` becomes one group
+ * per row. */
 void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec);
 
-/* packed: a BitLinear with ternary weights gets no float parameter; its codes
+/* packed: a BitLinear with quantized weights gets no float parameter; its codes
  * and scale get their shapes and wait for memory. */
 bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set,
                                    bool packed) BN_MUST_CHECK;

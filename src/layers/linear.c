@@ -9,23 +9,23 @@ bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t
 
 void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec)
 {
-    layer->is_bit = spec->ternary_weights || spec->int8_activations;
+    layer->is_bit = bn_quant_spec_any(spec);
     layer->quant = *spec;
-    if (layer->quant.group_size > layer->in)
-        layer->quant.group_size = layer->in;
+    if (layer->quant.weight.params.group_size > layer->in)
+        layer->quant.weight.params.group_size = layer->in;
 }
 
 static bool packs(const bn_linear_layer *layer)
 {
-    return layer->is_bit && layer->quant.ternary_weights;
+    return layer->is_bit && layer->quant.weight.quantized;
 }
 
 bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set, bool packed)
 {
     if (packs(layer)) {
         layer->codes = bn_tensor_2d(BN_T2, layer->out, layer->in);
-        layer->scale =
-            bn_weight_scale_shape(set->real, layer->out, layer->in, layer->quant.group_size);
+        layer->scale = bn_weight_scale_shape(set->real, layer->out, layer->in,
+                                             layer->quant.weight.params.group_size);
     }
     if (!packed || !packs(layer))
         BN_TRY(bn_layer_param(set, layer->name, "weight", BN_PARAM_LINEAR, 2,
@@ -56,10 +56,10 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
 {
     const bn_quant_spec *spec = &layer->quant;
     bn_quantized w;
-    if (!x->quantized || x->per_tensor != spec->act_per_tensor) {
-        x->codes = bn_act_quant(g->tape, x->x, spec->act_per_tensor);
+    if (!x->quantized || x->per_tensor != spec->act.per_tensor) {
+        x->codes = bn_act_quant(g->tape, x->x, spec->act.per_tensor);
         x->quantized = true;
-        x->per_tensor = spec->act_per_tensor;
+        x->per_tensor = spec->act.per_tensor;
         if (!capture(g, x->x, x->codes, 0, false))
             return BN_NO_VALUE;
     }
@@ -68,11 +68,11 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
         w.scale = bn_tape_input(g->tape, &layer->scale);
     } else {
         bn_value weight = bn_tape_param(g->tape, layer->weight);
-        w = bn_weight_quant(g->tape, weight, spec->group_size);
-        if (!capture(g, weight, w, spec->group_size, true))
+        w = bn_weight_quant(g->tape, weight, &spec->weight.params);
+        if (!capture(g, weight, w, spec->weight.params.group_size, true))
             return BN_NO_VALUE;
     }
-    return bn_bitlinear(g->tape, x->codes, w, spec->group_size, spec->bf16_backward, bias);
+    return bn_bitlinear(g->tape, x->codes, w, &spec->weight.params, bias);
 }
 
 /* One side quantized: a float product of fake-quantized operands. */
@@ -80,15 +80,16 @@ static bn_value float_product(const bn_linear_layer *layer, bn_graph *g, bn_valu
 {
     const bn_quant_spec *spec = &layer->quant;
     bn_value weight = bn_tape_param(g->tape, layer->weight);
-    if (spec->int8_activations) {
-        bn_value q = bn_act_fake_quant(g->tape, x, spec->act_per_tensor);
+    if (spec->act.quantized) {
+        bn_value q = bn_act_fake_quant(g->tape, x, spec->act.per_tensor);
         if (!capture(g, x, (bn_quantized){q, BN_NO_VALUE}, 0, false))
             return BN_NO_VALUE;
         x = q;
     }
-    if (spec->ternary_weights) {
-        bn_value q = bn_weight_fake_quant(g->tape, weight, spec->group_size);
-        if (!capture(g, weight, (bn_quantized){q, BN_NO_VALUE}, spec->group_size, true))
+    if (spec->weight.quantized) {
+        bn_value q = bn_weight_fake_quant(g->tape, weight, &spec->weight.params);
+        if (!capture(g, weight, (bn_quantized){q, BN_NO_VALUE}, spec->weight.params.group_size,
+                     true))
             return BN_NO_VALUE;
         weight = q;
     }
@@ -102,13 +103,13 @@ static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_lin
 {
     const bn_quant_spec *spec = &layer->quant;
     bn_value weight = bn_tape_param(g->tape, layer->weight);
-    bool shared = spec->ternary_weights; /* integer_product() quantizes x once */
-    if (spec->int8_activations && !(shared && x->quantized)) {
+    bool shared = spec->weight.quantized; /* integer_product() quantizes x once */
+    if (spec->act.quantized && !(shared && x->quantized)) {
         x->codes.codes = bn_quant_trace_freeze(g->trace, g->tape, x->x);
         x->quantized = shared;
     }
-    bn_value operand = spec->int8_activations ? x->codes.codes : x->x;
-    if (spec->ternary_weights)
+    bn_value operand = spec->act.quantized ? x->codes.codes : x->x;
+    if (spec->weight.quantized)
         weight = bn_quant_trace_freeze(g->trace, g->tape, weight);
     return bn_linear(g->tape, operand, weight, bias);
 }
@@ -120,7 +121,7 @@ bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_l
         return bn_linear(g->tape, x->x, bn_tape_param(g->tape, layer->weight), bias);
     if (frozen(g))
         return frozen_product(layer, g, x, bias);
-    if (layer->quant.ternary_weights && layer->quant.int8_activations)
+    if (layer->quant.weight.quantized && layer->quant.act.quantized)
         return integer_product(layer, g, x, bias);
     return float_product(layer, g, x->x, bias);
 }

@@ -60,7 +60,7 @@ static bn_status open_head(bn_loaded *loaded, const char *config_json, const cha
 /* Weights that are ternary while the activations stay float. */
 static bool is_weight_only(const bn_linear_layer *layer)
 {
-    return layer->quant.ternary_weights && !layer->quant.int8_activations;
+    return layer->quant.weight.quantized && !layer->quant.act.quantized;
 }
 
 /* The model of loaded->config without memory. */
@@ -167,7 +167,7 @@ static bn_status read_ternary(bn_loaded *loaded, bn_packed *file, const bn_linea
                               const bn_packed_entry *entry)
 {
     bn_backend *be = loaded->model->backend;
-    const int64_t group = layer->quant.group_size;
+    const int64_t group = layer->quant.weight.params.group_size;
     const int64_t scales = bn_scale_count(layer->out, layer->in, group);
     const bn_tensor shape = bn_tensor_2d(BN_T2, layer->out, layer->in);
     bn_status status = BN_OK;
@@ -221,7 +221,7 @@ static const bn_linear_layer *ternary_layer(const bn_model *model, const char *n
         return NULL;
     for (int i = 0; i < model->n_linears; i++) {
         const bn_linear_layer *layer = model->linears[i];
-        if (layer->quant.ternary_weights && strlen(layer->name) == length - strlen(suffix) &&
+        if (layer->quant.weight.quantized && strlen(layer->name) == length - strlen(suffix) &&
             strncmp(layer->name, name, strlen(layer->name)) == 0)
             return layer;
     }
@@ -247,7 +247,7 @@ static bn_status check_packed(const bn_loaded *loaded, const bn_packed *file)
             return unexpected(loaded->path, name);
     }
     for (int i = 0; i < model->n_linears; i++)
-        if (model->linears[i]->quant.ternary_weights)
+        if (model->linears[i]->quant.weight.quantized)
             BN_TRY(expect_ternary(file, model->linears[i], &entry));
     for (int i = 0; i < model->params.count; i++) {
         const bn_param *p = model->params.items[i];
@@ -264,7 +264,7 @@ static bn_status read_packed(bn_loaded *loaded, bn_packed *file)
     float *values = NULL;
     for (int i = 0; i < model->n_linears; i++) {
         const bn_linear_layer *layer = model->linears[i];
-        if (!layer->quant.ternary_weights)
+        if (!layer->quant.weight.quantized)
             continue;
         BN_TRY(expect_ternary(file, layer, &entry));
         BN_TRY(read_ternary(loaded, file, layer, entry));

@@ -140,18 +140,10 @@ void bn_model_free(bn_model *model)
 
 int bn_model_quantize(bn_model *model, const bn_config *config)
 {
-    const bn_quant_spec spec = {
-        .ternary_weights = bn_config_quantized(config),
-        .group_size = bn_config_group_size(config),
-        .int8_activations = bn_config_quantized_activations(config),
-        .act_per_tensor = config->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR,
-        .bf16_backward = config->training.backward_precision == BN_BACKWARD_PRECISION_BF16,
-    };
     int converted = 0;
     for (int i = 0; i < model->n_linears; i++) {
         bn_linear_layer *layer = model->linears[i];
-        if (bn_config_keeps_float(config, layer->name))
-            continue;
+        const bn_quant_spec spec = bn_quant_spec_of(config, layer->name);
         bn_linear_layer_quantize(layer, &spec);
         converted += layer->is_bit;
     }
@@ -339,7 +331,7 @@ bn_status bn_model_pack(bn_model *model)
         bn_linear_layer *layer = model->linears[i];
         if (!bn_tensor_present(&layer->codes) || !layer->weight)
             continue;
-        bn_op_params params = {.weight = {.group_size = layer->quant.group_size}};
+        bn_op_params params = {.weight = layer->quant.weight.params};
         bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
         call.in[0] = layer->weight->value;
         call.out[0] = layer->codes;
@@ -355,7 +347,8 @@ bn_status bn_model_arrange(bn_model *model)
     for (int i = 0; be->arrange && i < model->n_linears; i++) {
         bn_linear_layer *layer = model->linears[i];
         if (layer->codes.buffer)
-            BN_TRY(be->arrange(be, &layer->codes, &layer->scale, layer->quant.group_size));
+            BN_TRY(be->arrange(be, &layer->codes, &layer->scale,
+                               layer->quant.weight.params.group_size));
     }
     return BN_OK;
 }

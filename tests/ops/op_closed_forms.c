@@ -382,8 +382,10 @@ static void straight_through(void **state)
         assert_ok(backend->fill_zero(backend, &grad));
         assert_ok(bn_tape_new(backend, &t));
         bn_value leaf = bn_tape_leaf(t, &value, &grad);
-        bn_value y = which == 0 ? bn_act_fake_quant(t, leaf, false)
-                                : bn_weight_fake_quant(t, leaf, BN_PER_ROW);
+        bn_value y =
+            which == 0
+                ? bn_act_fake_quant(t, leaf, false)
+                : bn_weight_fake_quant(t, leaf, &(bn_weight_params){.group_size = BN_PER_ROW});
         bn_value loss = bn_sum(t, bn_mul(t, y, bn_tape_input(t, &upstream)));
         assert_ok(bn_tape_plan(t, loss));
         assert_ok(backend->alloc(backend, bn_tape_memory_of(t).arena, &arena));
@@ -559,7 +561,8 @@ static void backends_are_named(void **state)
     assert_int_equal(bn_ref_backend_new(BN_I8, &b), BN_FAIL);
     assert_null(b);
     assert_string_equal(bn_cpu_isa_choice(0), "ref");
-    assert_int_equal(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1, .isa = "sse9"}, &b), BN_USAGE);
+    assert_int_equal(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1, .isa = "sse9"}, &b),
+                     BN_USAGE);
     assert_non_null(strstr(bn_error_text(), "'sse9', expected one of: ref"));
     assert_int_equal(setenv("BITNET_CPU", "ref", 1), 0);
     assert_ok(bn_cpu_backend_new(NULL, &b));

@@ -197,8 +197,9 @@ static bn_value graph_bitlinear(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
     bn_quantized x = bn_act_quant(t, leaf(l, t, 0), l->per_tensor);
-    bn_quantized w = bn_weight_quant(t, leaf(l, t, 1), l->group_size);
-    return bn_bitlinear(t, x, w, l->group_size, false, leaf(l, t, 2));
+    bn_quantized w =
+        bn_weight_quant(t, leaf(l, t, 1), &(bn_weight_params){.group_size = l->group_size});
+    return bn_bitlinear(t, x, w, &(bn_weight_params){.group_size = l->group_size}, leaf(l, t, 2));
 }
 
 /* Two layers that share the weight, so the second's activation residual is
@@ -207,18 +208,20 @@ static bn_value graph_shared_weight(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
     bn_value x = leaf(l, t, 0), weight = leaf(l, t, 1);
-    bn_quantized w = bn_weight_quant(t, weight, l->group_size);
-    bn_value y =
-        bn_bitlinear(t, bn_act_quant(t, x, l->per_tensor), w, l->group_size, false, leaf(l, t, 2));
+    bn_quantized w = bn_weight_quant(t, weight, &(bn_weight_params){.group_size = l->group_size});
+    bn_value y = bn_bitlinear(t, bn_act_quant(t, x, l->per_tensor), w,
+                              &(bn_weight_params){.group_size = l->group_size}, leaf(l, t, 2));
     bn_value back = bn_add(t, x, bn_matmul(t, y, weight));
-    return bn_bitlinear(t, bn_act_quant(t, back, l->per_tensor), w, l->group_size, false, BN_NO_VALUE);
+    return bn_bitlinear(t, bn_act_quant(t, back, l->per_tensor), w,
+                        &(bn_weight_params){.group_size = l->group_size}, BN_NO_VALUE);
 }
 
 static bn_value graph_fake_quant(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
     bn_value x = bn_act_fake_quant(t, leaf(l, t, 0), l->per_tensor);
-    bn_value w = bn_weight_fake_quant(t, leaf(l, t, 1), l->group_size);
+    bn_value w =
+        bn_weight_fake_quant(t, leaf(l, t, 1), &(bn_weight_params){.group_size = l->group_size});
     return bn_linear(t, x, w, leaf(l, t, 2));
 }
 

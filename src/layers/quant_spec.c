@@ -1,0 +1,15 @@
+#include "layers/quant_spec.h"
+
+bn_quant_spec bn_quant_spec_of(const bn_config *config, const char *module)
+{
+    if (bn_config_keeps_float(config, module))
+        return (bn_quant_spec){0};
+    return (bn_quant_spec){
+        .weight = {.quantized = bn_config_quantized(config),
+                   .params = {.group_size = bn_config_group_size(config),
+                              .bf16_backward = config->training.backward_precision ==
+                                               BN_BACKWARD_PRECISION_BF16}},
+        .act = {.quantized = bn_config_quantized_activations(config),
+                .per_tensor = config->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR},
+    };
+}
