@@ -66,7 +66,7 @@ explain_other_system() {
     cat >&2 <<'TEXT'
 This is not a Debian-like system (no apt-get), so nothing was installed. Needed:
   tools       gcc or clang (C11), cmake >= 3.22, make or ninja, pkg-config
-  libraries   OpenBLAS, HDF5 (C library, "hdf5.pc"), cJSON, PCRE2, utf8proc, an OpenCL ICD loader with headers
+  libraries   OpenBLAS, LAPACKE, HDF5 (C library, "hdf5.pc"), cJSON, PCRE2, utf8proc, an OpenCL ICD loader with headers
               (or -DBITNET_OPENCL=OFF)
   tests       cmocka, python3 with h5py and numpy, a CPU OpenCL driver such as PoCL
   text        any plain text file in place of Debian's bible-kjv:
@@ -80,7 +80,7 @@ have_build_tools() {
     for tool in cc cmake pkg-config; do
         command -v "$tool" >/dev/null 2>&1 || return 1
     done
-    for module in openblas hdf5 libcjson libpcre2-8 libutf8proc OpenCL "$@"; do
+    for module in openblas lapacke hdf5 libcjson libpcre2-8 libutf8proc OpenCL "$@"; do
         pkg-config --exists "$module" || return 1
     done
 }
@@ -107,7 +107,7 @@ require_packages() {
         "needed: $*" "with root and a network: apt-get install $*"
 }
 
-BITNET_BUILD_PACKAGES=(gcc libc6-dev make cmake pkg-config libopenblas-dev libhdf5-dev libcjson-dev
+BITNET_BUILD_PACKAGES=(gcc libc6-dev make cmake pkg-config libopenblas-dev liblapacke-dev libhdf5-dev libcjson-dev
     libpcre2-dev libutf8proc-dev ocl-icd-opencl-dev)
 BITNET_TEST_PACKAGES=(libcmocka-dev clang python3 python3-venv python3-h5py python3-numpy pocl-opencl-icd
     oclgrind libsimde-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf

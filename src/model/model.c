@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "linalg/linalg.h"
 
 static bn_status init_block(bn_model *model, const bn_config *config, int index)
 {
@@ -102,6 +103,7 @@ bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backe
         .positions = config->model.max_position_embeddings,
         .tied = config->model.tie_word_embeddings,
         .dropout = config->model.dropout,
+        .initializer = config->model.initializer,
         .initializer_range = config->model.initializer_range,
         .rope_theta = config->model.rope_theta,
     };
@@ -301,6 +303,24 @@ bn_status bn_model_put_input(const bn_model *model, const bn_tensor *input, cons
     return bn_backend_put_f32(model->backend, input, host, bn_tensor_numel(input));
 }
 
+/* The values that a parameter of the stream `rng` starts from. */
+static bn_status initial_values(const bn_model *model, const bn_param *p, bn_rng rng, float *values)
+{
+    const int64_t n = bn_tensor_numel(&p->value);
+    const double range = model->initializer_range;
+    if (p->kind == BN_PARAM_LINEAR && model->initializer == BN_INITIALIZER_ORTHOGONAL) {
+        const int64_t rows = p->value.shape[0], cols = p->value.shape[1];
+        const bn_buffer memory = {.host = values, .bytes = (size_t)n * sizeof *values};
+        const bn_tensor out = bn_tensor_at(bn_tensor_2d(BN_F32, rows, cols), &memory, 0);
+        return bn_linalg_orthogonal(&rng, range * sqrt((double)(rows > cols ? rows : cols)), &out);
+    }
+    for (int64_t k = 0; k < n; k++)
+        values[k] = p->kind == BN_PARAM_NORM   ? 1.0f
+                    : p->kind == BN_PARAM_BIAS ? 0.0f
+                                               : (float)(bn_rng_normal(&rng) * range);
+    return BN_OK;
+}
+
 bn_status bn_model_init(bn_model *model, uint64_t seed)
 {
     for (int i = 0; i < model->params.count; i++) {
@@ -309,13 +329,10 @@ bn_status bn_model_init(bn_model *model, uint64_t seed)
         float *values = malloc((size_t)n * sizeof *values);
         if (!values)
             return bn_error_nomem(p->name, (size_t)n * sizeof *values);
-        bn_rng rng = bn_rng_of(seed, UINT64_C(0x1000) + (uint64_t)i);
-        for (int64_t k = 0; k < n; k++)
-            values[k] = p->kind == BN_PARAM_NORM ? 1.0f
-                        : p->kind == BN_PARAM_BIAS
-                            ? 0.0f
-                            : (float)(bn_rng_normal(&rng) * model->initializer_range);
-        bn_status status = bn_backend_put_f32(model->backend, &p->value, values, n);
+        bn_status status =
+            initial_values(model, p, bn_rng_of(seed, UINT64_C(0x1000) + (uint64_t)i), values);
+        if (status == BN_OK)
+            status = bn_backend_put_f32(model->backend, &p->value, values, n);
         free(values);
         BN_TRY(status);
     }

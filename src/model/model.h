@@ -40,6 +40,7 @@ typedef struct bn_model {
     int64_t vocab, hidden, positions;
     bool tied;
     double dropout; /* applied by training graphs */
+    bn_cfg_initializer initializer;
     double initializer_range, rope_theta;
     bn_classifier classifier; /* an MLP has only this; a transformer all the others */
     bn_embedding_layer embed_tokens;
@@ -78,7 +79,9 @@ bn_status bn_model_create(const bn_config *config, int64_t vocab, bn_backend *ba
 bn_status bn_model_alloc(bn_model *model, bool with_grads) BN_MUST_CHECK;
 
 /* N(0, initializer_range) for matrices, 1 for norms, 0 for biases; one random
- * stream per parameter. */
+ * stream per parameter. With model.initializer "orthogonal" the matrices of
+ * linear layers are orthogonal (Saxe et al., arXiv 1312.6120), scaled to the
+ * same mean square of an element. */
 bn_status bn_model_init(bn_model *model, uint64_t seed) BN_MUST_CHECK;
 
 /* Quantizes every ternary BitLinear once into model->packed, so that graphs

@@ -12,7 +12,7 @@ import sys
 LAYERS = {
     "base": 0,
     "config": 1, "tensor": 1,
-    "quant": 2, "data": 2, "backend": 2,
+    "quant": 2, "linalg": 2, "data": 2, "backend": 2,
     "cpu": 3, "opencl": 3, "checkpoint": 3, "interop": 3,
     "autograd": 4,
     "layers": 5,
@@ -27,7 +27,9 @@ DOORS = [
     (re.compile(r"\w*intrin\.h|arm_(neon|sve)\.h"),
      re.compile(r"src/cpu/(sse|avx|neon|sve)\w*/"), "src/cpu/<isa>"),
     (re.compile(r"pcre2(posix)?\.h|utf8proc\.h"), re.compile(r"src/data/"), "src/data"),
-    (re.compile(r"(cblas|openblas_config)\.h"), re.compile(r"src/cpu/blas/"), "src/cpu/blas"),
+    (re.compile(r"(cblas|openblas_config)\.h"), re.compile(r"src/(cpu/blas|linalg)/"),
+     "src/cpu/blas and src/linalg"),
+    (re.compile(r"lapacke\w*\.h"), re.compile(r"src/linalg/"), "src/linalg"),
 ]
 
 FORBIDDEN = re.compile(

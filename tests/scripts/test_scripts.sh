@@ -123,7 +123,7 @@ check "no export after a failed training" called 0 '^program-export'
 fake dpkg-query 'exit 1'
 run ./quickstart.sh
 check "packages cannot be installed" test "$status" -eq 69
-check "names the packages" says "libopenblas-dev libhdf5-dev libcjson-dev libpcre2-dev libutf8proc-dev ocl-icd-opencl-dev"
+check "names the packages" says "libopenblas-dev liblapacke-dev libhdf5-dev libcjson-dev libpcre2-dev libutf8proc-dev ocl-icd-opencl-dev"
 fake dpkg-query 'echo installed'
 
 # --- test.sh ----------------------------------------------------------------
