@@ -64,6 +64,9 @@ static bn_status check_form(job *j)
     const bool codes = form == BN_HF_PACKED || form == BN_HF_SHADOW;
     const bool quantized = bn_config_quantized(c) && bn_config_quantized_activations(c);
     j->folder.weights = BN_HF_FLOAT;
+    if (c->quantization.rules.count)
+        return refuse(j, "transformers has one scheme for all layers, the model has "
+                         "quantization.rules; packed files (--format hdf5) hold them");
     if (!quantized)
         return codes ? refuse(j, "transformers quantizes weights and activations, or neither; the "
                                  "model does not quantize both: bf16 and float32 hold it")

@@ -62,7 +62,9 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     BN_TRY(bn_model_create(config, vocab, backend, BN_MODEL_FLOAT, &model));
     bn_memory_report *memory = &out->memory;
     count_parameters(model, out);
-    bn_status status = measure_graphs(config, model, memory);
+    bn_status status = bn_model_check_rules(model, config);
+    if (status == BN_OK)
+        status = measure_graphs(config, model, memory);
     memory->weights = memory->gradients = model->params.block_bytes;
     memory->moments = bn_optimizer_bytes(&model->params);
     memory->total =

@@ -39,14 +39,33 @@ static bn_status check_shape(const bn_config *c, const char *name)
 
 /* The rows of the quantized layers have hidden_size or intermediate_size
  * elements. */
-static bn_status check_groups(const bn_config *c, const char *name)
+static bn_status check_groups(const bn_config *c, const char *name, const char *path)
 {
     long long hidden = c->model.hidden_size, ffn = c->model.intermediate_size;
     long long shortest = hidden < ffn ? hidden : ffn, group = bn_config_group_size(c);
     if (bn_config_quantized(c) && group > shortest)
         return bn_error(BN_BAD_CONFIG,
-                        "%s: quantization.group_size: expected at most model.%s (%lld), found %lld",
-                        name, hidden < ffn ? "hidden_size" : "intermediate_size", shortest, group);
+                        "%s: %s.group_size: expected at most model.%s (%lld), found %lld", name,
+                        path, hidden < ffn ? "hidden_size" : "intermediate_size", shortest, group);
+    return BN_OK;
+}
+
+/* What has to fit together in the section and under each of its rules; `path`
+ * is the place of the values. */
+static bn_status check_scheme(const bn_config *c, const char *name, const char *path)
+{
+    return c->model.kind == BN_KIND_TRANSFORMER ? check_groups(c, name, path) : BN_OK;
+}
+
+static bn_status check_quantization(const bn_config *c, const char *name)
+{
+    char path[64];
+    BN_TRY(check_scheme(c, name, "quantization"));
+    for (size_t i = 0; i < c->quantization.rules.count; i++) {
+        const bn_config view = bn_config_under(c, &c->quantization.rules.items[i]);
+        snprintf(path, sizeof path, "quantization.rules[%zu]", i);
+        BN_TRY(check_scheme(&view, name, path));
+    }
     return BN_OK;
 }
 
@@ -90,10 +109,10 @@ bn_status bn_config_check(const bn_config *c, const char *name)
 {
     if (c->model.kind == BN_KIND_TRANSFORMER) {
         BN_TRY(check_shape(c, name));
-        BN_TRY(check_groups(c, name));
     } else {
         BN_TRY(check_classifier(c, name));
     }
+    BN_TRY(check_quantization(c, name));
     if (c->training.min_learning_rate > c->training.learning_rate)
         return bn_error(BN_BAD_CONFIG,
                         "%s: training.min_learning_rate: expected at most training.learning_rate "
@@ -123,32 +142,4 @@ int64_t bn_config_group_size(const bn_config *config)
         break;
     }
     return config->quantization.group_size;
-}
-
-static bool matches_any(const bn_strings *patterns, const char *name)
-{
-    for (size_t i = 0; i < patterns->count; i++)
-        if (bn_glob_match(patterns->items[i], name))
-            return true;
-    return false;
-}
-
-bool bn_config_keeps_float(const bn_config *config, const char *module)
-{
-    char name[256];
-    snprintf(name, sizeof name, "%s", module);
-    for (char *from = name; from; from = strchr(from, '.')) {
-        from += *from == '.';
-        for (char *end = from; end;) { /* runs from..end, the longest last */
-            end = strchr(end, '.');
-            if (end)
-                *end = '\0';
-            bool found = matches_any(&config->quantization.modules_to_not_convert, from);
-            if (end)
-                *end++ = '.';
-            if (found)
-                return true;
-        }
-    }
-    return false;
 }

@@ -228,7 +228,7 @@ void bn_config_diff_clear(bn_config_diff *diff)
 static bool is_idle(const bn_config_difference *d, const bn_config *a, const bn_config *b)
 {
     return strcmp(d->key, "quantization.group_size") == 0 &&
-           bn_config_group_size(a) == bn_config_group_size(b);
+           bn_config_group_size(a) == bn_config_group_size(b) && !a->quantization.rules.count;
 }
 
 bn_status bn_config_check_resume(const bn_config *saved, const bn_config *now)

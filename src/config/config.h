@@ -31,6 +31,7 @@ enum {
     BN_CFG_RUNTIME = 1 << 2,  /* does not change what is learned */
     BN_CFG_NULL = 1 << 8,     /* null is a value */
     BN_CFG_OPEN = 1 << 9,     /* the maximum itself is not allowed */
+    BN_CFG_LAYER = 1 << 10,   /* a rule may set it for some layers */
 };
 
 /* enum bn_cfg_hidden_act { BN_HIDDEN_ACT_RELU2, BN_HIDDEN_ACT_SILU }, and so
@@ -40,6 +41,12 @@ enum {
     typedef enum bn_cfg_##key{BN_CHOICES_##key(BN_AS_ENUMERATOR)} bn_cfg_##key;
 #include "config/config.def"
 #undef BN_AS_ENUMERATOR
+
+/* A RULES key: values of other keys of its section for some layers. */
+typedef struct bn_config_rules {
+    struct bn_config_rule *items;
+    size_t count;
+} bn_config_rules;
 
 /* cfg.model.hidden_size, cfg.training.seed, ... */
 typedef struct bn_config {
@@ -53,9 +60,18 @@ typedef struct bn_config {
 #define BN_ENUM(section, key, def, role, help)           bn_cfg_##key key;
 #define BN_STRING(section, key, def, role, help)         char *key;
 #define BN_LIST(section, key, def, role, help)           bn_strings key;
+#define BN_RULES(section, key, role, help)               bn_config_rules key;
 #define BN_TOP_STRING(key, def, role, help)              char *key;
 #include "config/config.def"
 } bn_config;
+
+enum { BN_RULE_KEYS_MAX = 16 };
+typedef struct bn_config_rule {
+    char *match; /* a pattern of module names */
+    const struct bn_config_row *keys[BN_RULE_KEYS_MAX];
+    int key_count;
+    bn_config values; /* only `keys` mean anything; owns nothing */
+} bn_config_rule;
 
 /* The defaults. *out need not be initialised; on failure it is {0}. */
 bn_status bn_config_init(bn_config *out) BN_MUST_CHECK;
@@ -131,9 +147,18 @@ static inline int64_t bn_config_kv_heads(const bn_config *config)
                                              : config->model.num_attention_heads;
 }
 
-/* modules_to_not_convert covers this module: a pattern matches its dotted name
- * or a run of whole components of it. "lm_head", "layers.0", "down_proj" and
- * "model.layers.*.mlp" all do what they say. */
+/* A pattern matches a module's dotted name or a run of whole components of it:
+ * "lm_head", "layers.0", "down_proj" and "model.layers.*.mlp" all do what they
+ * say. */
+bool bn_config_matches(const char *pattern, const char *module);
+
+/* The config as it holds for one module, or under one rule: with the values of
+ * the first rule of quantization.rules that matches the name. The result shares
+ * the strings and lists of `config` and is not cleared. */
+bn_config bn_config_of_module(const bn_config *config, const char *module);
+bn_config bn_config_under(const bn_config *config, const bn_config_rule *rule);
+
+/* modules_to_not_convert covers this module, whatever rules say. */
 bool bn_config_keeps_float(const bn_config *config, const char *module);
 
 /* The word of an ENUM value: bn_config_word("model.hidden_act", v) is "relu2";

@@ -30,6 +30,35 @@ static void schema_string(bn_json *json, const bn_config_row *row)
     bn_json_int(json, "minLength", 1);
 }
 
+static void schema_type(bn_json *json, const bn_config_row *row);
+
+static void schema_rules(bn_json *json, const bn_config_row *rules)
+{
+    bn_json_string(json, "type", "array");
+    bn_json_object(json, "items");
+    bn_json_string(json, "type", "object");
+    bn_json_bool(json, "additionalProperties", false);
+    bn_json_array_flat(json, "required");
+    bn_json_string(json, NULL, "match");
+    bn_json_array_end(json);
+    bn_json_object(json, "properties");
+    bn_json_object(json, "match");
+    bn_json_string(json, "description", "Pattern (*, ?) of module names.");
+    bn_json_string(json, "type", "string");
+    bn_json_int(json, "minLength", 1);
+    bn_json_object_end(json);
+    for (int i = 0; i < bn_config_row_count; i++) {
+        if (!bn_rule_may_set(rules, &bn_config_rows[i]))
+            continue;
+        bn_json_object(json, bn_config_rows[i].key);
+        bn_json_string(json, "description", bn_config_rows[i].help);
+        schema_type(json, &bn_config_rows[i]);
+        bn_json_object_end(json);
+    }
+    bn_json_object_end(json);
+    bn_json_object_end(json);
+}
+
 static void schema_type(bn_json *json, const bn_config_row *row)
 {
     switch (row->type) {
@@ -58,6 +87,9 @@ static void schema_type(bn_json *json, const bn_config_row *row)
         bn_json_string(json, "type", "string");
         bn_json_int(json, "minLength", 1);
         bn_json_object_end(json);
+        break;
+    case BN_ROW_RULES:
+        schema_rules(json, row);
         break;
     }
 }

@@ -60,6 +60,9 @@ void bn_row_expected(const bn_config_row *row, bn_text *text)
     case BN_ROW_LIST:
         bn_text_add(text, "a list of non-empty strings");
         break;
+    case BN_ROW_RULES:
+        bn_rules_expected(row, text);
+        break;
     }
     if (row->role & BN_CFG_NULL)
         bn_text_add(text, " or null");
@@ -183,6 +186,9 @@ bn_status bn_row_set_default(bn_config *config, const bn_config_row *row)
         return set_string(config, row, row->text);
     case BN_ROW_LIST:
         return set_split(config, row, row->text);
+    case BN_ROW_RULES:
+        bn_rules_clear(at(config, row));
+        break;
     }
     return BN_OK;
 }
@@ -246,15 +252,17 @@ bn_status bn_row_set_json(bn_config *config, const bn_config_row *row, const cha
         if (cJSON_IsArray(value))
             return set_json_list(config, row, where, value);
         break;
+    case BN_ROW_RULES:
+        if (cJSON_IsArray(value))
+            return bn_rules_set_json(at(config, row), row, where, value);
+        break;
     }
     return good ? BN_OK : bad_json(row, where, value);
 }
 
-static bn_status set_text_list(bn_config *config, const bn_config_row *row, const char *where,
+static bn_status set_text_json(bn_config *config, const bn_config_row *row, const char *where,
                                const char *text)
 {
-    if (text[0] != '[')
-        return set_split(config, row, text);
     cJSON *value;
     bn_status status = bn_json_parse(row->name, text, strlen(text), &value);
     if (status == BN_BAD_DATA)
@@ -291,33 +299,40 @@ bn_status bn_row_set_text(bn_config *config, const bn_config_row *row, const cha
             return set_string(config, row, text);
         break;
     case BN_ROW_LIST:
-        return set_text_list(config, row, where, text);
+        return text[0] == '[' ? set_text_json(config, row, where, text)
+                              : set_split(config, row, text);
+    case BN_ROW_RULES:
+        return set_text_json(config, row, where, text);
     }
     return good ? BN_OK : bad_value(row, where, *text ? text : "nothing");
+}
+
+void bn_row_assign(const bn_config *from, bn_config *to, const bn_config_row *row)
+{
+    static const size_t size[] = {[BN_ROW_INT] = sizeof(int64_t),
+                                  [BN_ROW_REAL] = sizeof(double),
+                                  [BN_ROW_BOOL] = sizeof(bool),
+                                  [BN_ROW_ENUM] = sizeof(int)};
+    memcpy(at(to, row), at_const(from, row), size[row->type]);
 }
 
 bn_status bn_row_copy(const bn_config *from, bn_config *to, const bn_config_row *row)
 {
     const void *source = at_const(from, row);
-    void *target = at(to, row);
     switch (row->type) {
     case BN_ROW_INT:
-        *(int64_t *)target = *(const int64_t *)source;
-        break;
     case BN_ROW_REAL:
-        *(double *)target = *(const double *)source;
-        break;
     case BN_ROW_BOOL:
-        *(bool *)target = *(const bool *)source;
-        break;
     case BN_ROW_ENUM:
-        memcpy(target, source, sizeof(int));
+        bn_row_assign(from, to, row);
         break;
     case BN_ROW_STRING:
         return set_string(to, row, *(char *const *)source);
     case BN_ROW_LIST:
-        bn_strings_clear(target);
-        return bn_strings_copy(source, target);
+        bn_strings_clear(at(to, row));
+        return bn_strings_copy(source, at(to, row));
+    case BN_ROW_RULES:
+        return bn_rules_copy(source, at(to, row));
     }
     return BN_OK;
 }
@@ -343,6 +358,8 @@ bool bn_row_equal(const bn_config *a, const bn_config *b, const bn_config_row *r
         return strings_equal(*(char *const *)x, *(char *const *)y);
     case BN_ROW_LIST:
         return bn_strings_equal(x, y);
+    case BN_ROW_RULES:
+        return bn_rules_equal(x, y);
     }
     return true;
 }
@@ -353,6 +370,8 @@ void bn_row_clear(bn_config *config, const bn_config_row *row)
         free(*(char **)at(config, row));
     else if (row->type == BN_ROW_LIST)
         bn_strings_clear(at(config, row));
+    else if (row->type == BN_ROW_RULES)
+        bn_rules_clear(at(config, row));
 }
 
 static void write_word(bn_json *json, const char *key, const char *word)
@@ -388,6 +407,9 @@ void bn_row_write(bn_json *json, const char *key, const bn_config *config, const
         for (size_t i = 0; i < list->count; i++)
             bn_json_string(json, NULL, list->items[i]);
         bn_json_array_end(json);
+        break;
+    case BN_ROW_RULES:
+        bn_rules_write(json, key, value);
         break;
     }
 }

@@ -17,6 +17,7 @@ typedef enum bn_row_type {
     BN_ROW_ENUM,
     BN_ROW_STRING,
     BN_ROW_LIST,
+    BN_ROW_RULES,
 } bn_row_type;
 
 typedef struct bn_config_row {
@@ -75,6 +76,19 @@ bn_status bn_row_text(const bn_config *config, const bn_config_row *row, char **
 
 /* "a whole number from 1 to 4096" and so on. */
 void bn_row_expected(const bn_config_row *row, bn_text *text);
+
+/* The same for a value without memory of its own: it cannot fail. */
+void bn_row_assign(const bn_config *from, bn_config *to, const bn_config_row *row);
+
+/* ---- the value of a RULES row (rules.c); `row` is that row ---- */
+bool bn_rule_may_set(const bn_config_row *row, const bn_config_row *key);
+bn_status bn_rules_set_json(bn_config_rules *out, const bn_config_row *row, const char *where,
+                            const cJSON *array) BN_MUST_CHECK;
+bn_status bn_rules_copy(const bn_config_rules *from, bn_config_rules *to) BN_MUST_CHECK;
+bool bn_rules_equal(const bn_config_rules *a, const bn_config_rules *b);
+void bn_rules_clear(bn_config_rules *rules);
+void bn_rules_write(bn_json *json, const char *key, const bn_config_rules *rules);
+void bn_rules_expected(const bn_config_row *row, bn_text *text);
 
 /* A word of an ENUM is written as a number in JSON: "8". */
 bool bn_word_is_number(const char *word);

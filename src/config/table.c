@@ -30,6 +30,7 @@ const bn_config_row bn_config_rows[] = {
     {BN_ROW_HEAD(section, key, BN_ROW_STRING, role, help), .text = (def)},
 #define BN_LIST(section, key, def, role, help)                                                     \
     {BN_ROW_HEAD(section, key, BN_ROW_LIST, role, help), .text = (def)},
+#define BN_RULES(section, key, role, help) {BN_ROW_HEAD(section, key, BN_ROW_RULES, role, help)},
 #define BN_TOP_STRING(member, def, flags, sentence)                                                \
     {.section = "",                                                                                \
      .key = #member,                                                                               \

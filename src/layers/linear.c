@@ -50,13 +50,19 @@ static bool frozen(const bn_graph *g)
     return g->trace && g->trace->mode == BN_TRACE_FROZEN;
 }
 
+/* Whether x has been quantized as this layer wants it. */
+static bool has_codes(const bn_linear_input *x, const bn_act_spec *act)
+{
+    return x->quantized && x->per_tensor == act->per_tensor;
+}
+
 /* The integer product: quantized activation times packed ternary weight. */
 static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x,
                                 bn_value bias)
 {
     const bn_quant_spec *spec = &layer->quant;
     bn_quantized w;
-    if (!x->quantized || x->per_tensor != spec->act.per_tensor) {
+    if (!has_codes(x, &spec->act)) {
         x->codes = bn_act_quant(g->tape, x->x, spec->act.per_tensor);
         x->quantized = true;
         x->per_tensor = spec->act.per_tensor;
@@ -104,9 +110,10 @@ static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_lin
     const bn_quant_spec *spec = &layer->quant;
     bn_value weight = bn_tape_param(g->tape, layer->weight);
     bool shared = spec->weight.quantized; /* integer_product() quantizes x once */
-    if (spec->act.quantized && !(shared && x->quantized)) {
+    if (spec->act.quantized && !(shared && has_codes(x, &spec->act))) {
         x->codes.codes = bn_quant_trace_freeze(g->trace, g->tape, x->x);
         x->quantized = shared;
+        x->per_tensor = spec->act.per_tensor;
     }
     bn_value operand = spec->act.quantized ? x->codes.codes : x->x;
     if (spec->weight.quantized)

@@ -1,7 +1,8 @@
 #include "layers/quant_spec.h"
 
-bn_quant_spec bn_quant_spec_of(const bn_config *config, const char *module)
+bn_quant_spec bn_quant_spec_of(const bn_config *whole, const char *module)
 {
+    const bn_config of_module = bn_config_of_module(whole, module), *config = &of_module;
     if (bn_config_keeps_float(config, module))
         return (bn_quant_spec){0};
     return (bn_quant_spec){

@@ -152,6 +152,24 @@ int bn_model_quantize(bn_model *model, const bn_config *config)
     return converted;
 }
 
+bn_status bn_model_check_rules(const bn_model *model, const bn_config *config)
+{
+    const bn_config_rules *rules = &config->quantization.rules;
+    for (size_t i = 0; i < rules->count; i++) {
+        int k = 0;
+        while (k < model->n_linears &&
+               !bn_config_matches(rules->items[i].match, model->linears[k]->name))
+            k++;
+        if (k == model->n_linears)
+            return bn_error(
+                BN_BAD_CONFIG,
+                "quantization.rules[%zu].match: \"%.80s\" matches none of the %d linear "
+                "layers, which are named like %s",
+                i, rules->items[i].match, model->n_linears, model->linears[0]->name);
+    }
+    return BN_OK;
+}
+
 bn_status bn_model_register(bn_model *model, bn_model_mode mode)
 {
     const bool packed = mode == BN_MODEL_PACKED;

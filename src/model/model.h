@@ -70,6 +70,10 @@ void bn_model_free(bn_model *model); /* frees device memory too; NULL is fine */
  * Before bn_model_register(). */
 int bn_model_quantize(bn_model *model, const bn_config *config);
 
+/* BN_BAD_CONFIG for a rule of quantization.rules that matches no layer: a
+ * mistyped name must not train something else in silence. */
+bn_status bn_model_check_rules(const bn_model *model, const bn_config *config) BN_MUST_CHECK;
+
 bn_status bn_model_register(bn_model *model, bn_model_mode mode) BN_MUST_CHECK;
 
 /* The steps above, driven by config->quantization. */

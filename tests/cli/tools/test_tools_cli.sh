@@ -249,6 +249,23 @@ if [ -w /dev/full ]; then
     expect 74 'standard output'
 fi
 
+# ---- a scheme for each layer ----
+rules='quantization.rules=[{"match":"q_proj","weight_bits":"none"},{"match":"mlp","weight_scale":"row"}]'
+"$bin/bitnet-train" config.json --quiet --output-dir mixed --max-steps 2 --set "$rules" >/dev/null ||
+    fail 'training with rules'
+run export mixed -o mixed.h5 --json
+expect 0
+json "d['verification']['products_bit_equal'] == 6 and d['ternary']['layers'] == 6"
+run inspect mixed.h5 --json
+expect 0
+json "{t['name'].split('.')[-2]: t['group_size'] for t in d['tensors'] if t['ternary']} == {'k_proj': 32,
+    'v_proj': 32, 'o_proj': 32, 'gate_proj': -1, 'up_proj': -1, 'down_proj': -1}"
+json "[r['match'] for r in d['config']['quantization']['rules']] == ['q_proj', 'mlp']"
+run generate mixed.h5 -p line -n 4
+expect 0
+run export mixed -o mixed.hf --format safetensors
+refused 2 quantization.rules
+
 # ---- inspect ----
 run inspect out
 expect 0

@@ -67,6 +67,8 @@ run train ok.json --set training.learning_rate=fast
 expect 78 'training.learning_rate' 'fast'
 run train ok.json --max-steps 0
 expect 78 'training.max_steps'
+run train ok.json --set 'quantization.rules=[{"match":"oproj","weight_bits":"none"}]' --dry-run
+expect 78 'quantization.rules[0].match' '"oproj" matches none of the' 'q_proj'
 run train ok.json --set training.seq_len=64
 expect 78 'training.seq_len' 'max_position_embeddings'
 run train ok.json --device gpu

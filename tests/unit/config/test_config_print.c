@@ -38,6 +38,10 @@ static void change_everything(bn_config *c)
         case BN_ROW_LIST:
             text = bn_format("a,b\"%d", i);
             break;
+        case BN_ROW_RULES:
+            text = bn_format("[{\"match\":\"a\\\"*\",\"weight_bits\":\"none\",\"group_size\":32},"
+                             "{\"match\":\"b\",\"activation_bits\":8}]");
+            break;
         }
         assert_non_null(text);
         assert_ok(bn_row_set_text(c, row, "test", text));
@@ -103,7 +107,7 @@ static void test_dump_text(void **state)
     assert_contains(text, "{\n  \"model\": {\n    \"kind\": \"transformer\",\n");
     assert_contains(text, "    \"activation_bits\": 8,\n");
     assert_contains(text, "    \"validation\": null,\n");
-    assert_contains(text, "    \"modules_to_not_convert\": [\"lm_head\"]\n");
+    assert_contains(text, "    \"modules_to_not_convert\": [\"lm_head\"],\n    \"rules\": []");
     assert_contains(text, "  \"output_dir\": \"runs/small\"\n}\n");
     free(text);
     bn_config_clear(&c);

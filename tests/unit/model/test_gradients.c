@@ -39,6 +39,10 @@ static void test_transformer(void **state)
         {"model.hidden_act=silu", "model.tie_word_embeddings=false"},
         {"quantization.activation_bits=none", NULL},
         {"quantization.modules_to_not_convert=down_proj", "model.tie_word_embeddings=false"},
+        {"quantization.rules=[{\"match\":\"k_proj\",\"activation_scale\":\"tensor\"},"
+         "{\"match\":\"layers.1.self_attn.q_proj\",\"activation_bits\":\"none\"},"
+         "{\"match\":\"up_proj\",\"weight_bits\":\"none\"}]",
+         NULL},
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
         check_variant(variants[i], variants[i][1] ? 2 : 1, true);

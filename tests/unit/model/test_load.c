@@ -98,6 +98,10 @@ static void test_packed_equals_checkpoint(void **state)
     check_packed("quantization.weight_bits=none");
     check_packed("quantization.modules_to_not_convert=model.layers.0.*");
     check_packed("quantization.modules_to_not_convert=[]");
+    check_packed("quantization.rules=[{\"match\":\"q_proj\",\"weight_bits\":\"none\"},"
+                 "{\"match\":\"layers.1\",\"weight_scale\":\"row\"},"
+                 "{\"match\":\"mlp\",\"group_size\":48},"
+                 "{\"match\":\"k_proj\",\"activation_bits\":\"none\"}]");
     check_packed("model.tie_word_embeddings=false");
     check_packed("model.intermediate_size=83"); /* short groups, padded bytes */
 }
