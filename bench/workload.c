@@ -4,11 +4,12 @@
 
 #include "base/rng.h"
 
-#define SHAPE(HIDDEN, FFN, LAYERS, HEADS, CONTEXT)                                                 \
+#define SHAPE(HIDDEN, FFN, LAYERS, HEADS, CONTEXT, BACKWARD)                                       \
     "{\"model\": {\"hidden_size\": " #HIDDEN ", \"intermediate_size\": " #FFN                      \
     ", \"num_hidden_layers\": " #LAYERS ", \"num_attention_heads\": " #HEADS                       \
     ", \"max_position_embeddings\": " #CONTEXT                                                     \
-    "}, \"quantization\": {\"weight_scale\": \"tensor\"}}"
+    "}, \"quantization\": {\"weight_scale\": \"tensor\"}, "                                        \
+    "\"training\": {\"backward_precision\": \"" BACKWARD "\"}}"
 
 #define BIG_SHAPE(HIDDEN, FFN, LAYERS, HEADS, KV_HEADS)                                            \
     "{\"model\": {\"hidden_size\": " #HIDDEN ", \"intermediate_size\": " #FFN                      \
@@ -18,8 +19,10 @@
 
 /* Ends with a row whose name is NULL. */
 static const workload workloads[] = {
-    {"A", SHAPE(128, 384, 4, 4, 128), 65, 16, 128, false},
-    {"B", SHAPE(384, 1024, 6, 6, 256), 65, 8, 256, false},
+    {"A", SHAPE(128, 384, 4, 4, 128, "float32"), 65, 16, 128, false},
+    {"A, int16 backward", SHAPE(128, 384, 4, 4, 128, "int16"), 65, 16, 128, false},
+    {"B", SHAPE(384, 1024, 6, 6, 256, "float32"), 65, 8, 256, false},
+    {"B, int16 backward", SHAPE(384, 1024, 6, 6, 256, "int16"), 65, 8, 256, false},
     {"0.7B", BIG_SHAPE(1536, 4096, 24, 16, 16), 32002, 1, 512, true},
     {"2B-4T", BIG_SHAPE(2560, 6912, 30, 20, 5), 128256, 1, 512, true},
     {0},

@@ -37,12 +37,25 @@ static bn_status take_memory(bn_trainer *t)
     return bn_train_graphs_bind(&t->graphs, &t->arena);
 }
 
+static bn_status check_backward(const bn_trainer *t)
+{
+    for (int i = 0; i < t->model->n_linears; i++) {
+        const bn_linear_layer *layer = t->model->linears[i];
+        if (layer->is_bit && !(t->backend->backwards >> layer->quant.weight.params.backward & 1u))
+            return bn_error(BN_BAD_CONFIG,
+                            "training.backward_precision: %s has no int16 products, expected "
+                            "\"float32\" or \"bf16\"",
+                            t->backend->name);
+    }
+    return BN_OK;
+}
+
 static bn_status build(bn_trainer *t)
 {
     const int64_t vocab = bn_tokenizer_vocab_size(t->data->tokenizer);
     BN_TRY(bn_model_create(t->config, vocab, t->backend, BN_MODEL_FLOAT, &t->model));
     BN_TRY(bn_model_check_rules(t->model, t->config));
-    BN_TRY(bn_model_freeze(t->model, &t->config->training.freeze));
+    BN_TRY(check_backward(t));
     BN_TRY(bn_memory_explain(take_memory(t), t->config, vocab, t->backend));
     BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
     BN_TRY(alloc_logits(t));

@@ -58,6 +58,8 @@ struct bn_backend {
     bn_dtype real;    /* BN_F32 or BN_F64 */
     /* Weights that BITLINEAR's forward reads besides BN_T2: mask of 1 << dtype. */
     unsigned weights;
+    /* BITLINEAR's backward products: mask of 1 << bn_backward. */
+    unsigned backwards;
     bn_kernel_row rows[BN_OP_COUNT];
 
     /* Memory. alloc() gives zeroed memory aligned to BN_ALIGN. */

@@ -51,10 +51,17 @@ typedef enum bn_activation {
     BN_ACT_SILU,  /* x sigmoid(x) */
 } bn_activation;
 
+/* How BITLINEAR's backward multiplies (docs/numerics.md). */
+typedef enum bn_backward {
+    BN_BACKWARD_FLOAT32,
+    BN_BACKWARD_BF16,
+    BN_BACKWARD_INT16,
+} bn_backward;
+
 /* Of WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR. */
 typedef struct bn_weight_params {
-    int64_t group_size; /* BN_PER_TENSOR, BN_PER_ROW or G */
-    bool bf16_backward; /* BITLINEAR: bfloat16 products (docs/numerics.md) */
+    int64_t group_size;   /* BN_PER_TENSOR, BN_PER_ROW or G */
+    bn_backward backward; /* BITLINEAR */
 } bn_weight_params;
 
 /* Parameters of an op, one member per family. */

@@ -2,14 +2,18 @@
 
 bn_quant_spec bn_quant_spec_of(const bn_config *whole, const char *module)
 {
+    static const bn_backward backward_of[] = {
+        [BN_BACKWARD_PRECISION_FLOAT32] = BN_BACKWARD_FLOAT32,
+        [BN_BACKWARD_PRECISION_BF16] = BN_BACKWARD_BF16,
+        [BN_BACKWARD_PRECISION_INT16] = BN_BACKWARD_INT16,
+    };
     const bn_config of_module = bn_config_of_module(whole, module), *config = &of_module;
     if (bn_config_keeps_float(config, module))
         return (bn_quant_spec){0};
     return (bn_quant_spec){
         .weight = {.quantized = bn_config_quantized(config),
                    .params = {.group_size = bn_config_group_size(config),
-                              .bf16_backward = config->training.backward_precision ==
-                                               BN_BACKWARD_PRECISION_BF16}},
+                              .backward = backward_of[config->training.backward_precision]}},
         .act = {.quantized = bn_config_quantized_activations(config),
                 .per_tensor = config->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR},
     };

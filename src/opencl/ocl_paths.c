@@ -127,8 +127,10 @@ static bn_status compare(bn_ocl *probe, const bn_op_call *c, bn_opencl_path path
 static bn_status try_path(bn_ocl *probe, bn_opencl_path path)
 {
     bn_backend *be = &probe->backend;
-    const bn_op_params params = {
-        .weight = {.group_size = GROUP, .bf16_backward = path == BN_OPENCL_MMA_BF16}};
+    const bn_op_params params = {.weight = {.group_size = GROUP,
+                                            .backward = path == BN_OPENCL_MMA_BF16
+                                                            ? BN_BACKWARD_BF16
+                                                            : BN_BACKWARD_FLOAT32}};
     bn_op_call c = {.op = BN_OP_BITLINEAR, .params = &params};
     bn_buffer memory = {0};
     bn_status status = BN_OK;

@@ -64,7 +64,7 @@ bn_status bn_opencl_list(bn_text *out) BN_MUST_CHECK;
 typedef enum bn_opencl_path {
     BN_OPENCL_DOT,      /* BITLINEAR forward by dot products of four int8 */
     BN_OPENCL_MMA_S8,   /* the same on tensor cores */
-    BN_OPENCL_MMA_BF16, /* BITLINEAR backward with bf16_backward on tensor cores */
+    BN_OPENCL_MMA_BF16, /* BITLINEAR backward in bfloat16 on tensor cores */
     BN_OPENCL_PATHS,
 } bn_opencl_path;
 

@@ -193,14 +193,19 @@ static bn_status forward(bn_backend *backend, const bn_op_call *c)
 
 /* ---- backward --------------------------------------------------------------
  *
- * A product is dy, or with bf16_backward a rounded copy that has the factor of
+ * A product is dy, or with bf16 a rounded copy that has the factor of
  * the summed index, times decoded codes. dx takes one product for all columns,
  * or one for each group of columns. */
+
+static bool is_bf16(const bn_op_call *c)
+{
+    return c->params->weight.backward == BN_BACKWARD_BF16;
+}
 
 /* Columns that one product of dx makes at most. */
 static int64_t columns_of(const bn_op_call *c, const job *j)
 {
-    return c->params->weight.bf16_backward ? j->group : j->I;
+    return is_bf16(c) ? j->group : j->I;
 }
 
 /* dx = dy w: [R,O] [O,n_cols] */
@@ -246,9 +251,7 @@ static size_t product_bytes(const bn_ocl *ocl, const bn_ocl_gemm *g)
 
 static size_t rounded_bytes(const bn_op_call *c, const job *j)
 {
-    return c->params->weight.bf16_backward
-               ? bn_align_up((size_t)(j->R * j->O) * sizeof(float), BN_ALIGN)
-               : 0;
+    return is_bf16(c) ? bn_align_up((size_t)(j->R * j->O) * sizeof(float), BN_ALIGN) : 0;
 }
 
 /* ---- backward on tensor cores (mma_backward.cl) ---------------------------- */
@@ -257,7 +260,7 @@ enum { MMA_TILE = 128, MMA_SLICE = 32, MMA_COLUMNS = 64 };
 
 static bool backward_is_mma(const bn_ocl *ocl, const bn_op_call *c, const job *j)
 {
-    return bn_ocl_uses(ocl, BN_OPENCL_MMA_BF16) && c->params->weight.bf16_backward &&
+    return bn_ocl_uses(ocl, BN_OPENCL_MMA_BF16) && is_bf16(c) &&
            (j->groups == 1 || j->group % MMA_COLUMNS == 0);
 }
 
@@ -337,11 +340,11 @@ static bn_status round_dy(bn_ocl *ocl, const bn_op_call *c, const job *j, const 
                          BN_OCL_I(by_row), BN_OCL_I(by_column));
 }
 
-/* Columns i0 .. i0+n-1 of dx; with bf16_backward they are one group. */
+/* Columns i0 .. i0+n-1 of dx; with bf16 they are one group. */
 static bn_status input_columns(bn_ocl *ocl, const bn_op_call *c, const job *j, int64_t i0,
                                int64_t n)
 {
-    const bool bf16 = c->params->weight.bf16_backward;
+    const bool bf16 = is_bf16(c);
     bn_ocl_gemm g = input_product(ocl, c, j, n);
     const bn_tensor part = product_part(ocl, c, j, &g);
     const bn_tensor *scale = bf16 ? NULL : &c->in[3];
@@ -368,7 +371,7 @@ static bn_status input_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
 
 static bn_status weight_gradient(bn_ocl *ocl, const bn_op_call *c, const job *j)
 {
-    const bool bf16 = c->params->weight.bf16_backward;
+    const bool bf16 = is_bf16(c);
     bn_ocl_gemm g = weight_product(ocl, c, j);
     const bn_tensor part = product_part(ocl, c, j, &g);
     if (bf16)

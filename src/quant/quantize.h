@@ -118,6 +118,15 @@ void bn_absmax_quantize_f32(const float *x, int64_t rows, int64_t cols, bool per
 void bn_absmax_quantize_f64(const double *x, int64_t rows, int64_t cols, bool per_tensor,
                             int8_t *codes, double *step);
 
+/* 16-bit fixed point of a block of n <= BN_FIXED_BLOCK terms of the backward pass
+ * (docs/numerics.md): z = rne(u * (32767/a)) with a = max(max|u|, 2^-100), NaN
+ * products give 0. Returns the step a/32767. The sum of a block's z times codes of
+ * 8 bits fits in an int32. */
+enum { BN_FIXED_BLOCK = 512, BN_FIXED_MAX = 32767 };
+#define BN_FIXED_FLOOR 0x1p-100
+float bn_fixed_codes_f32(const float *u, int64_t n, int16_t *z);
+double bn_fixed_codes_f64(const double *u, int64_t n, int16_t *z);
+
 /* q * gamma of rows row0 .. row0+rows-1 of a packed weight into w [rows, in]. */
 void bn_weight_dequantize_rows_f32(const uint8_t *packed, const float *scale, int64_t row0,
                                    int64_t rows, int64_t in, int64_t group_size, float *w);

@@ -26,7 +26,7 @@ static void run(bn_backend *backend, const op_case *k, bool bf16, int kind, bool
 {
     bn_op_instance op;
     op_case c = *k;
-    c.spec.params.weight.bf16_backward = bf16;
+    c.spec.params.weight.backward = bf16 ? BN_BACKWARD_BF16 : BN_BACKWARD_FLOAT32;
     assert_ok(bn_op_instance_init(&op, backend, &c.spec));
     double *dy = bn_tensor_data(&op.call.dout);
     for (int64_t i = 0; i < bn_tensor_numel(&op.call.dout); i++) {

@@ -242,6 +242,15 @@ static void bitlinear_case(op_case_list *l, const char *name, int64_t rows, int6
     k->spec.params.weight.group_size = group_size;
 }
 
+/* Sums longer than a block of the int16 backward. */
+static void long_bitlinear(op_case_list *l)
+{
+    bitlinear_case(l, "more than 512 rows", 515, 33, 7, BN_PER_ROW, false, false);
+    l->items[l->count - 1].check.max_elements = 200;
+    bitlinear_case(l, "more than 512 outputs", 3, 40, 517, 32, false, true);
+    l->items[l->count - 1].check.max_elements = 200;
+}
+
 static void bitlinear(op_case_list *l)
 {
     bitlinear_case(l, "size 1", 1, 1, 1, BN_PER_TENSOR, false, true);
@@ -572,6 +581,7 @@ op_case_list op_cases_new(void)
     reduction_cases(&list, BN_OP_SUM);
     reduction_cases(&list, BN_OP_MEAN);
     movement(&list);
+    long_bitlinear(&list);
     return list;
 }
 

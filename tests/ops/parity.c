@@ -161,11 +161,17 @@ void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, c
                  const parity_limits limits[BN_OP_COUNT])
 {
     one_case(k, backend, reference, label, limits);
-    if (k->spec.op == BN_OP_BITLINEAR) {
-        op_case rounded = *k;
-        rounded.spec.params.weight.bf16_backward = true;
-        snprintf(rounded.name, sizeof rounded.name, "%.48s, bf16", k->name);
-        one_case(&rounded, backend, reference, label, limits);
+    static const struct {
+        bn_backward backward;
+        const char *name;
+    } others[] = {{BN_BACKWARD_BF16, "bf16"}, {BN_BACKWARD_INT16, "int16"}};
+    for (int i = 0; i < 2 && k->spec.op == BN_OP_BITLINEAR; i++) {
+        op_case other = *k;
+        if (!(backend->backwards >> others[i].backward & 1u))
+            continue;
+        other.spec.params.weight.backward = others[i].backward;
+        snprintf(other.name, sizeof other.name, "%.48s, %s", k->name, others[i].name);
+        one_case(&other, backend, reference, label, limits);
     }
 }
 

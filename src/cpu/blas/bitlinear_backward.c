@@ -2,7 +2,7 @@
  * dx = dy (q gamma), dw = dy^T (x_q step). The weight is turned back once per
  * call; of the activations only a block of rows and columns at a time.
  *
- * bf16_backward: gamma or step goes to dy, which is rounded then; the products
+ * bf16: gamma or step goes to dy, which is rounded then; the products
  * are float products of numbers that are bfloat16. dx takes one per group of
  * columns, because gamma belongs to a group. */
 #include "cpu/blas/blas.h"
@@ -34,7 +34,7 @@ static back_job job_of(const bn_backend *backend, const bn_op_call *c)
                   .O = c->in[2].shape[0],
                   .I = c->in[2].shape[1],
                   .one_step = bn_tensor_numel(&c->in[1]) == 1,
-                  .bf16 = c->params->weight.bf16_backward,
+                  .bf16 = c->params->weight.backward == BN_BACKWARD_BF16,
                   .dy = bn_fast_data(&c->dout)};
     j.x_cols = bn_gemm_narrow_cols(j.I);
     j.group = bn_group_length(j.I, c->params->weight.group_size);
@@ -50,6 +50,8 @@ static int64_t max_i64(int64_t a, int64_t b)
 /* dx, dw and the bias gradient run one after the other: the largest counts. */
 size_t bn_blas_bitlinear_backward_scratch(const bn_backend *backend, const bn_op_call *c)
 {
+    if (c->params->weight.backward == BN_BACKWARD_INT16)
+        return bn_fast_bitlinear_backward16_scratch(backend, c);
     back_job j = job_of(backend, c);
     int64_t floats = max_i64(j.O * j.I, bn_fast_workers(backend) * X_ROWS * j.x_cols);
     if (bn_tensor_present(&c->in[4]))
@@ -150,6 +152,8 @@ static bn_status input_gradient(const bn_backend *backend, back_job *j)
 /* dy [R,O] -> dx [R,I], dw [O,I], dbias [O] */
 bn_status bn_blas_bitlinear_backward(bn_backend *backend, const bn_op_call *c)
 {
+    if (c->params->weight.backward == BN_BACKWARD_INT16)
+        return bn_fast_bitlinear_backward16(backend, c);
     back_job j = job_of(backend, c);
     if (j.bf16) {
         j.rounded = bn_fast_data(&c->scratch);

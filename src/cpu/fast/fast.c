@@ -41,18 +41,22 @@ bool bn_cpu_runs_neondot(void)
 #endif
 }
 
-static const bn_fast generic = {"generic", &bn_rowops__generic, NULL, &bn_trits__generic};
+static const bn_fast generic = {"generic", &bn_rowops__generic, NULL, &bn_trits__generic,
+                                bn_fixed_tile__generic};
 
 #if defined(__x86_64__)
-static const bn_fast avx2 = {"avx2", &bn_rowops__avx2, &bn_ternary__avx2, &bn_trits__avx2};
-static const bn_fast avx512 = {"avx512", &bn_rowops__avx512, &bn_ternary__avx2, &bn_trits__avx512};
+static const bn_fast avx2 = {"avx2", &bn_rowops__avx2, &bn_ternary__avx2, &bn_trits__avx2,
+                             bn_fixed_tile__avx2};
+static const bn_fast avx512 = {"avx512", &bn_rowops__avx512, &bn_ternary__avx2, &bn_trits__avx512,
+                               bn_fixed_tile__avx2};
 static const bn_fast avx512vnni = {"avx512", &bn_rowops__avx512, &bn_ternary__avx512vnni,
-                                   &bn_trits__avx512};
+                                   &bn_trits__avx512, bn_fixed_tile__avx2};
 #elif defined(__aarch64__)
 /* Vectors of four floats are NEON's own. */
-static const bn_fast neon = {"neon", &bn_rowops__generic, &bn_ternary__neon, &bn_trits__generic};
+static const bn_fast neon = {"neon", &bn_rowops__generic, &bn_ternary__neon, &bn_trits__generic,
+                             bn_fixed_tile__generic};
 static const bn_fast neondot = {"neondot", &bn_rowops__generic, &bn_ternary__neondot,
-                                &bn_trits__generic};
+                                &bn_trits__generic, bn_fixed_tile__generic};
 #endif
 
 /* The kernels of a backend's isa; NULL if there are none. */

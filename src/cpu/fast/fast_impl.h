@@ -3,6 +3,7 @@
 #define BN_CPU_FAST_FAST_IMPL_H
 
 #include "cpu/cpu_impl.h"
+#include "cpu/fast/fixed.h"
 #include "cpu/fast/rowops.h"
 #include "cpu/fast/ternary.h"
 #include "quant/trit.h"
@@ -13,6 +14,7 @@ typedef struct bn_fast {
     const bn_rowops *ops;
     const bn_ternary_kernels *ternary; /* NULL: none, the reference product */
     const bn_trit_ops *trits;
+    bn_fixed_tile fixed;
 } bn_fast;
 
 extern const bn_trit_ops bn_trits__generic;
@@ -123,6 +125,8 @@ size_t bn_fast_weight_quant_scratch(const bn_backend *, const bn_op_call *);
 
 bn_status bn_fast_bitlinear_forward(bn_backend *, const bn_op_call *);
 size_t bn_fast_bitlinear_forward_scratch(const bn_backend *, const bn_op_call *);
+bn_status bn_fast_bitlinear_backward16(bn_backend *, const bn_op_call *);
+size_t bn_fast_bitlinear_backward16_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_arrange(bn_backend *, bn_tensor *codes, const bn_tensor *scale,
                           int64_t group_size);
 

@@ -121,27 +121,6 @@ static void multiply(const product *p)
         product_columns_left(p, n);
 }
 
-typedef float v4 __attribute__((vector_size(16)));
-typedef float v4_any __attribute__((vector_size(16), aligned(4), may_alias));
-
-/* t[i * BLOCK + j] = x[j * ld + i] for i, j = 0..3. */
-BN_INLINE void transpose_4x4(const float *x, int64_t ld, float *t)
-{
-    v4 r[4], s[4];
-    for (int i = 0; i < 4; i++)
-        r[i] = *(const v4_any *)(x + i * ld);
-    for (int i = 0; i < 2; i++) {
-        s[i] = __builtin_shufflevector(r[i], r[i + 2], 0, 4, 1, 5);
-        s[i + 2] = __builtin_shufflevector(r[i], r[i + 2], 2, 6, 3, 7);
-    }
-    for (int i = 0; i < 2; i++) {
-        *(v4_any *)(t + 2 * i * BLOCK) =
-            __builtin_shufflevector(s[2 * i], s[2 * i + 1], 0, 4, 1, 5);
-        *(v4_any *)(t + (2 * i + 1) * BLOCK) =
-            __builtin_shufflevector(s[2 * i], s[2 * i + 1], 2, 6, 3, 7);
-    }
-}
-
 /* n rounded up to whole lanes: so much of a row of scores is worked on. */
 static int64_t whole_lanes(int64_t n)
 {
@@ -153,16 +132,10 @@ static int64_t whole_lanes(int64_t n)
 static void transpose_block(const float *restrict x, int64_t ld, int64_t keys, int64_t head_dim,
                             float *restrict t)
 {
-    const int64_t keys4 = keys & ~(int64_t)3, dims4 = head_dim & ~(int64_t)3;
-    for (int64_t c = 0; c < keys4; c += 4)
-        for (int64_t d = 0; d < dims4; d += 4)
-            transpose_4x4(x + c * ld + d, ld, t + d * BLOCK + c);
-    for (int64_t d = 0; d < head_dim; d++) {
-        for (int64_t c = d < dims4 ? keys4 : 0; c < keys; c++)
-            t[d * BLOCK + c] = x[c * ld + d];
+    FAST(bn_row_transpose)(keys, head_dim, x, ld, t, BLOCK);
+    for (int64_t d = 0; d < head_dim; d++)
         for (int64_t c = keys; c < whole_lanes(keys); c++)
             t[d * BLOCK + c] = 0.0f;
-    }
 }
 
 /* A head's rows lie apart, which hides them from the CPU's own prefetching. */

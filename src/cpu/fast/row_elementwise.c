@@ -205,6 +205,38 @@ void FAST(bn_row_rope)(int64_t heads, int64_t head_dim, const float *table, floa
     }
 }
 
+typedef float v4 __attribute__((vector_size(16)));
+typedef float v4_any __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* t[i * ld_t + j] = x[j * ld_x + i] for i, j = 0..3. */
+BN_INLINE void transpose_4x4(const float *x, int64_t ld_x, float *t, int64_t ld_t)
+{
+    v4 r[4], s[4];
+    for (int i = 0; i < 4; i++)
+        r[i] = *(const v4_any *)(x + i * ld_x);
+    for (int i = 0; i < 2; i++) {
+        s[i] = __builtin_shufflevector(r[i], r[i + 2], 0, 4, 1, 5);
+        s[i + 2] = __builtin_shufflevector(r[i], r[i + 2], 2, 6, 3, 7);
+    }
+    for (int i = 0; i < 2; i++) {
+        *(v4_any *)(t + 2 * i * ld_t) = __builtin_shufflevector(s[2 * i], s[2 * i + 1], 0, 4, 1, 5);
+        *(v4_any *)(t + (2 * i + 1) * ld_t) =
+            __builtin_shufflevector(s[2 * i], s[2 * i + 1], 2, 6, 3, 7);
+    }
+}
+
+void FAST(bn_row_transpose)(int64_t rows, int64_t cols, const float *restrict x, int64_t ld_x,
+                            float *restrict t, int64_t ld_t)
+{
+    const int64_t rows4 = rows & ~(int64_t)3, cols4 = cols & ~(int64_t)3;
+    for (int64_t r = 0; r < rows4; r += 4)
+        for (int64_t c = 0; c < cols4; c += 4)
+            transpose_4x4(x + r * ld_x + c, ld_x, t + c * ld_t + r, ld_t);
+    for (int64_t c = 0; c < cols; c++)
+        for (int64_t r = c < cols4 ? rows4 : 0; r < rows; r++)
+            t[c * ld_t + r] = x[r * ld_x + c];
+}
+
 void FAST(bn_row_scale)(int64_t n, double factor, float *x)
 {
     VECTOR_LOOP

@@ -23,6 +23,8 @@ void FAST(bn_row_relu2_glu_backward)(int64_t n, const float *gate, const float *
                                      float *dgate, float *dup, const bool *add);
 void FAST(bn_row_rope)(int64_t heads, int64_t head_dim, const float *table, float sign,
                        const float *x, float *y, bool add);
+void FAST(bn_row_transpose)(int64_t rows, int64_t cols, const float *x, int64_t ld_x, float *t,
+                            int64_t ld_t);
 void FAST(bn_row_scale)(int64_t n, double factor, float *x);
 double FAST(bn_row_sum_squares)(int64_t n, const float *x);
 void FAST(bn_row_adamw)(int64_t n, const bn_adamw_scalars *s, const float *grad, float *param,
@@ -46,6 +48,7 @@ void FAST(bn_row_column_sums)(int64_t rows, int64_t cols, const float *dy, float
 /* row_quant.c */
 float FAST(bn_row_absmax)(int64_t n, const float *x);
 void FAST(bn_row_act_codes)(int64_t n, const float *x, float absmax, int8_t *codes);
+void FAST(bn_row_codes16)(int64_t n, const float *x, float factor, int16_t *codes);
 double FAST(bn_row_abs_sum)(int64_t n, const float *w);
 void FAST(bn_row_ternarize)(int64_t in, int64_t group, const float *w, const float *scale,
                             int64_t scale_stride, uint8_t *packed);

@@ -43,6 +43,18 @@ void FAST(bn_row_act_codes)(int64_t n, const float *restrict x, float absmax,
     }
 }
 
+/* rne(x * factor), NaN gives 0. |x * factor| <= 32767 after rounding, so the code
+ * is the low half of the product + 1.5 2^23. */
+void FAST(bn_row_codes16)(int64_t n, const float *restrict x, float factor,
+                          int16_t *restrict codes)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i] * factor;
+        v = v == v ? v : 0.0f;
+        codes[i] = (int16_t)(uint16_t)bn_float_bits(v + 0x1.8p23f);
+    }
+}
+
 /* Eight partial sums in double, lane = index mod 8 (quant/quantize.h). */
 double FAST(bn_row_abs_sum)(int64_t n, const float *w)
 {

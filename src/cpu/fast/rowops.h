@@ -56,6 +56,9 @@ typedef struct bn_rowops {
                               float *dgate, float *dup, const bool *add);
     void (*relu2_glu_backward)(int64_t n, const float *gate, const float *up, const float *dy,
                                float *dgate, float *dup, const bool *add);
+    /* t[c * ld_t + r] = x[r * ld_x + c] */
+    void (*transpose)(int64_t rows, int64_t cols, const float *x, int64_t ld_x, float *t,
+                      int64_t ld_t);
     void (*scale)(int64_t n, double factor, float *x);
     double (*sum_squares)(int64_t n, const float *x);
     void (*adamw)(int64_t n, const bn_adamw_scalars *s, const float *grad, float *param, float *m,
@@ -86,6 +89,8 @@ typedef struct bn_rowops {
     /* quantizers, the same bits as quant/quantize.h */
     float (*absmax)(int64_t n, const float *x);
     void (*act_codes)(int64_t n, const float *x, float absmax, int8_t *codes);
+    /* rne(x * factor), |x * factor| < 32767.5; NaN products give 0 */
+    void (*codes16)(int64_t n, const float *x, float factor, int16_t *codes);
     double (*abs_sum)(int64_t n, const float *w);
     /* one row; scale[g * scale_stride] is that of its group g */
     void (*ternarize_row)(int64_t in, int64_t group, const float *w, const float *scale,

@@ -7,8 +7,10 @@
 
 #if BN_REF_F64
 #define int_product bn_int_product_f64
+#define fixed_codes bn_fixed_codes_f64
 #else
 #define int_product bn_int_product_f32
+#define fixed_codes bn_fixed_codes_f32
 #endif
 
 /* x codes i8 [R,I], step [R] or [1], weight codes t2 or i8 [O,I], scale, bias [O]
@@ -46,7 +48,7 @@ static void input_gradient(const bn_op_call *c, real *dx)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
     int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
-    const bool bf16 = c->params->weight.bf16_backward;
+    const bool bf16 = c->params->weight.backward == BN_BACKWARD_BF16;
     const uint8_t *packed = ref_data(&c->in[2]);
     const real *dy = ref_dout(c), *scale = ref_in(c, 3);
     for (int64_t r = 0; r < R; r++) {
@@ -70,7 +72,8 @@ static void input_gradient(const bn_op_call *c, real *dx)
 static void weight_gradient(const bn_op_call *c, real *dw)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
-    const bool one_step = bn_tensor_numel(&c->in[1]) == 1, bf16 = c->params->weight.bf16_backward;
+    const bool one_step = bn_tensor_numel(&c->in[1]) == 1;
+    const bool bf16 = c->params->weight.backward == BN_BACKWARD_BF16;
     const int8_t *codes = ref_data(&c->in[0]);
     const real *dy = ref_dout(c), *step = ref_in(c, 1);
     for (int64_t o = 0; o < O; o++) {
@@ -89,15 +92,67 @@ static void weight_gradient(const bn_op_call *c, real *dw)
     }
 }
 
+/* int16: dx[r,i] = sum over blocks of o of step (sum of z q), z the fixed-point
+ * dy[r,o] gamma[o,i/G] of the block */
+static void input_gradient16(const bn_op_call *c, real *dx)
+{
+    int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
+    int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
+    const uint8_t *packed = ref_data(&c->in[2]);
+    const real *dy = ref_dout(c), *scale = ref_in(c, 3);
+    real u[BN_FIXED_BLOCK];
+    int16_t z[BN_FIXED_BLOCK];
+    for (int64_t r = 0; r < R; r++)
+        for (int64_t i0 = 0; i0 < I; i0 += length)
+            for (int64_t o0 = 0; o0 < O; o0 += BN_FIXED_BLOCK) {
+                const int64_t n = O - o0 < BN_FIXED_BLOCK ? O - o0 : BN_FIXED_BLOCK;
+                for (int64_t o = 0; o < n; o++)
+                    u[o] = dy[r * O + o0 + o] * scale[bn_scale_index(o0 + o, i0 / length, I, G)];
+                const real step = fixed_codes(u, n, z);
+                for (int64_t i = i0; i < I && i < i0 + length; i++) {
+                    int32_t sum = 0;
+                    for (int64_t o = 0; o < n; o++)
+                        sum += z[o] * bn_t2_get(packed + (o0 + o) * bn_t2_row_bytes(I), i);
+                    ref_put(&dx[r * I + i], c->accumulate[0] || o0 > 0, (double)((real)sum * step));
+                }
+            }
+}
+
+/* int16: dw[o,i] = sum over blocks of r of step (sum of z x_q), z the fixed-point
+ * dy[r,o] step[r] of the block */
+static void weight_gradient16(const bn_op_call *c, real *dw)
+{
+    int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
+    const bool one_step = bn_tensor_numel(&c->in[1]) == 1;
+    const int8_t *codes = ref_data(&c->in[0]);
+    const real *dy = ref_dout(c), *x_step = ref_in(c, 1);
+    real u[BN_FIXED_BLOCK];
+    int16_t z[BN_FIXED_BLOCK];
+    for (int64_t o = 0; o < O; o++)
+        for (int64_t r0 = 0; r0 < R; r0 += BN_FIXED_BLOCK) {
+            const int64_t n = R - r0 < BN_FIXED_BLOCK ? R - r0 : BN_FIXED_BLOCK;
+            for (int64_t r = 0; r < n; r++)
+                u[r] = dy[(r0 + r) * O + o] * x_step[one_step ? 0 : r0 + r];
+            const real step = fixed_codes(u, n, z);
+            for (int64_t i = 0; i < I; i++) {
+                int32_t sum = 0;
+                for (int64_t r = 0; r < n; r++)
+                    sum += z[r] * codes[(r0 + r) * I + i];
+                ref_put(&dw[o * I + i], c->accumulate[2] || r0 > 0, (double)((real)sum * step));
+            }
+        }
+}
+
 /* dy [R,O] -> gradients of the real-valued activation, of the real-valued
  * weight and of the bias (column sums of dy) */
 bn_status REF(bn_bitlinear_backward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
+    const bool fixed = c->params->weight.backward == BN_BACKWARD_INT16;
     if (bn_tensor_present(&c->din[0]))
-        input_gradient(c, ref_din(c, 0));
+        (fixed ? input_gradient16 : input_gradient)(c, ref_din(c, 0));
     if (bn_tensor_present(&c->din[2]))
-        weight_gradient(c, ref_din(c, 2));
+        (fixed ? weight_gradient16 : weight_gradient)(c, ref_din(c, 2));
     if (bn_tensor_present(&c->din[4]))
         REF(bn_column_sums)
     (bn_tensor_rows(&c->in[0]), c->in[2].shape[0], ref_dout(c), ref_din(c, 4), c->accumulate[4]);

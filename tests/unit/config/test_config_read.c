@@ -174,7 +174,7 @@ static const struct {
      "f: training.lr_scheduler: expected \"constant\", \"linear\", \"cosine\" or \"two-stage\", "
      "found \"step\""},
     {"{\"training\": {\"backward_precision\": \"bfloat16\"}}",
-     "f: training.backward_precision: expected \"float32\" or \"bf16\", found \"bfloat16\""},
+     "f: training.backward_precision: expected \"float32\", \"bf16\" or \"int16\", found \"bfloat16\""},
 };
 
 static void test_errors(void **state)
