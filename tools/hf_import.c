@@ -1,6 +1,5 @@
 #include "tools/hf_import.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +8,7 @@
 #include "cpu/cpu.h"
 #include "tools/hf_tensors.h"
 #include "tools/hf_tokenizer.h"
+#include "tools/start_checkpoint.h"
 
 typedef struct job {
     const bn_import_request *request;
@@ -93,56 +93,14 @@ static bn_status read_folder(job *j)
 
 /* ---- writing ---- */
 
-/* Room for the moments of the largest parameter; all of them are zero. */
-static float *zeros_for(const bn_export_set *set)
-{
-    int64_t most = 1;
-    for (int i = 0; i < set->count; i++)
-        most = set->items[i].count > most ? set->items[i].count : most;
-    return calloc((size_t)most, sizeof(float));
-}
-
-static bn_status write_checkpoint(const job *j)
-{
-    const bn_export_set *set = &j->tensors.set;
-    const uint64_t seed = (uint64_t)j->hf.config.training.seed;
-    const bn_train_state state = {
-        .seed = seed,
-        .data_seed = seed,
-        .best_val_loss = (double)INFINITY,
-        .best_step = -1,
-        .config_json = j->config_json,
-        .tokenizer = bn_tokenizer_source(j->tokenizer),
-        .producer = j->request->producer,
-        .device = "none: imported",
-    };
-    bn_status status = BN_FAIL;
-    float *zeros = zeros_for(set);
-    bn_checkpoint_param *params = calloc((size_t)set->count + 1, sizeof *params);
-    if (zeros && params) {
-        for (int i = 0; i < set->count; i++) {
-            const bn_export_item *item = &set->items[i];
-            params[i] = (bn_checkpoint_param){.name = item->name,
-                                              .ndim = item->ndim,
-                                              .value = item->data,
-                                              .moment1 = zeros,
-                                              .moment2 = zeros};
-            memcpy(params[i].shape, item->shape, sizeof item->shape);
-        }
-        status = bn_checkpoint_save(j->request->output, &state, params, set->count, NULL, 0);
-    } else {
-        status = bn_error_nomem("the checkpoint", (size_t)set->count * sizeof *params);
-    }
-    free(params);
-    free(zeros);
-    return status;
-}
-
 static bn_status write_file(job *j)
 {
+    if (j->hf.weights != BN_HF_OFFLINE) {
+        const bn_start start = {&j->hf.config, bn_tokenizer_source(j->tokenizer),
+                                j->request->producer, "none: imported"};
+        return bn_start_save(j->request->output, &start, &j->tensors.set);
+    }
     BN_TRY(bn_config_dump(&j->hf.config, &j->config_json));
-    if (j->hf.weights != BN_HF_OFFLINE)
-        return write_checkpoint(j);
     const bn_packed_info info = {j->config_json, bn_tokenizer_source(j->tokenizer),
                                  j->request->producer};
     const bn_export_format format = {BN_ENC_BASE3X5, j->tensors.floats, 0};

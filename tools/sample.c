@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/checked.h"
 #include "base/rng.h"
 #include "tools/text_source.h"
 
@@ -114,12 +115,18 @@ static bool held_nothing_out(const bn_config *config)
 bn_status bn_sample_open(const bn_config *config, const char *data, const bn_tokenizer *tokenizer,
                          bn_sample *out)
 {
+    return bn_sample_open_some(config, data, SAMPLE_TOKENS, tokenizer, out);
+}
+
+bn_status bn_sample_open_some(const bn_config *config, const char *data, int64_t tokens,
+                              const bn_tokenizer *tokenizer, bn_sample *out)
+{
     const int64_t vocab = bn_tokenizer_vocab_size(tokenizer);
     if (config->model.kind == BN_KIND_MLP) {
         *out = (bn_sample){.batch = 1, .time = SAMPLE_ROWS, .width = config->model.input_size};
-        out->batches = SAMPLE_TOKENS / SAMPLE_ROWS;
+        out->batches = bn_ceil_div(tokens, SAMPLE_ROWS);
     } else {
-        const int64_t time = bn_window_length(config), most = SAMPLE_TOKENS / time;
+        const int64_t time = bn_window_length(config), most = tokens / time;
         *out = (bn_sample){.time = time, .batch = config->training.batch_size, .width = 1};
         if (out->batch > most)
             out->batch = most > 0 ? most : 1;

@@ -17,7 +17,7 @@
 #include "train/tune.h"
 
 typedef struct arguments {
-    const char *config, *resume, *device, *output_dir;
+    const char *config, *resume, *init_from, *device, *output_dir;
     bn_strings set;
     int64_t threads, seed, max_steps, stop_after;
     uint64_t max_memory;
@@ -34,6 +34,8 @@ static const bn_option option_table[] = {
     {"output-dir", 'o', "DIR", BN_OPT_STRING, AT(output_dir), "output folder (output_dir)"},
     {"resume", 'r', "auto|PATH", BN_OPT_STRING, AT(resume),
      "go on from the newest good checkpoint of the output folder, or from PATH"},
+    {"init-from", 0, "MODEL", BN_OPT_STRING, AT(init_from),
+     "start from the weights of a folder or checkpoint, float or not (training.init_from)"},
     {"overwrite", 0, NULL, BN_OPT_FLAG, AT(overwrite),
      "remove an earlier run's files from the output folder"},
     {"device", 'd', "NAME", BN_OPT_STRING, AT(device),
@@ -152,6 +154,8 @@ static bn_status apply_arguments(bn_config *config, const arguments *args,
         BN_TRY(bn_config_set(config, args->set.items[i]));
     if (args->output_dir)
         BN_TRY(set_string(config, "output_dir", args->output_dir));
+    if (args->init_from)
+        BN_TRY(set_string(config, "training.init_from", args->init_from));
     if (args->device && !is_reference(args->device))
         BN_TRY(set_string(config, "training.device", args->device));
     if (bn_options_given(&program, options, "threads"))

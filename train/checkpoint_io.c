@@ -305,21 +305,41 @@ static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)
 }
 
 /* Where a tokenizer lies may have changed, what it does may not. */
-static bn_status check_tokenizer(const bn_trainer *t, const bn_train_state *state)
+static bn_status check_tokenizer(const bn_trainer *t, const bn_tokenizer *saved, const char *where)
 {
-    bn_tokenizer *saved;
-    const bn_status status = bn_tokenizer_new(state->tokenizer, &saved);
-    if (status != BN_OK)
-        return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status,
-                           "the checkpoint's tokenizer");
     const uint64_t was = bn_tokenizer_hash(saved), is = bn_tokenizer_hash(t->data->tokenizer);
-    bn_tokenizer_free(saved);
     if (was == is)
         return BN_OK;
     return bn_error(BN_BAD_CONFIG,
-                    "data.tokenizer: the checkpoint was trained with another tokenizer (hash "
-                    "%016llx) than %s (hash %016llx)",
-                    (unsigned long long)was, t->config->data.tokenizer, (unsigned long long)is);
+                    "data.tokenizer: %s was trained with another tokenizer (hash %016llx) than %s "
+                    "(hash %016llx)",
+                    where, (unsigned long long)was, t->config->data.tokenizer,
+                    (unsigned long long)is);
+}
+
+static bn_status check_saved_tokenizer(const bn_trainer *t, const bn_train_state *state)
+{
+    bn_tokenizer *saved;
+    bn_status status = bn_tokenizer_new(state->tokenizer, &saved);
+    if (status != BN_OK)
+        return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status,
+                           "the checkpoint's tokenizer");
+    status = check_tokenizer(t, saved, "the checkpoint");
+    bn_tokenizer_free(saved);
+    return status;
+}
+
+bn_status bn_trainer_init_from(bn_trainer *t, const char *model)
+{
+    bn_loaded from;
+    BN_TRY(bn_loaded_open(model, t->backend, false, &from));
+    /* An MLP has no use for its tokenizer. */
+    bn_status status =
+        bn_model_is_classifier(t->model) ? BN_OK : check_tokenizer(t, from.tokenizer, from.path);
+    if (status == BN_OK)
+        status = bn_loaded_give(&from, t->model);
+    bn_loaded_clear(&from);
+    return status == BN_OK ? bn_telemetry_measure(&t->telemetry) : status;
 }
 
 bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restored *out)
@@ -331,7 +351,7 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restor
     BN_TRY(bn_model_config_parse("the checkpoint's configuration", state->config_json,
                                  bn_checkpoint_count(checkpoint), &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
-    BN_TRY_OUT(check_tokenizer(t, state));
+    BN_TRY_OUT(check_saved_tokenizer(t, state));
     BN_TRY_OUT(restore_arrays(t, checkpoint));
     if (state->step == 0) { /* an import, say: nothing but the weights is there to go on from */
         out->data_restarted = true;

@@ -25,6 +25,10 @@ bn_status bn_trainer_save(bn_trainer *trainer, const char *path,
 /* About what a checkpoint of this trainer takes on the disk, a little more. */
 uint64_t bn_trainer_save_bytes(const bn_trainer *trainer);
 
+/* Weights of a model (load.h) for a fresh trainer, whatever its quantization:
+ * BN_BAD_CONFIG where the parameters or the tokenizer are others. */
+bn_status bn_trainer_init_from(bn_trainer *trainer, const char *model) BN_MUST_CHECK;
+
 /* What is not as it was when the checkpoint was saved. */
 typedef struct bn_restored {
     bool data_restarted;   /* the order of the training data starts anew */

@@ -265,6 +265,8 @@ static bn_status begin(run *r, bn_backend *backend)
     r->trainer->interrupted = r->options->interrupted;
     if (r->from)
         BN_TRY(restore(r));
+    else if (r->config->training.init_from)
+        BN_TRY(bn_trainer_init_from(r->trainer, r->config->training.init_from));
     if (!r->settled && !at_end(r))
         BN_TRY(bn_saver_check_space(&r->saver, r->trainer, folder_mode(r) == BN_FOLDER_OVERWRITE));
     BN_TRY(settle(r));

@@ -16,11 +16,16 @@
 
 enum { BN_LAYER_NAME_MAX = 112 }; /* leaves room for ".weight" */
 
+struct bn_linear_layer;
+
 /* What recording a graph needs to know besides the layers. */
 typedef struct bn_graph {
     bn_tape *tape;
     double dropout;        /* 0 outside training */
     bn_quant_trace *trace; /* NULL except in gradient checks */
+    /* Told the input of every linear layer before it is quantized; or NULL. */
+    void (*see_input)(void *arg, const struct bn_linear_layer *layer, bn_value x);
+    void *see_arg;
 } bn_graph;
 
 /* Linear: y = x W^T + b; BitLinear: the same with quantized operands. */

@@ -124,6 +124,8 @@ static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_lin
 bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
 {
     bn_value bias = layer->bias ? bn_tape_param(g->tape, layer->bias) : BN_NO_VALUE;
+    if (g->see_input)
+        g->see_input(g->see_arg, layer, x->x);
     if (!layer->is_bit)
         return bn_linear(g->tape, x->x, bn_tape_param(g->tape, layer->weight), bias);
     if (frozen(g))

@@ -46,6 +46,9 @@ bn_status bn_linalg_inverse_factor(const bn_tensor *a, const bn_tensor *u,
 bn_status bn_linalg_eigh(const bn_tensor *a, const bn_tensor *w, const bn_tensor *v,
                          double *condition) BN_MUST_CHECK;
 
+/* h [n,n] += factor * x^T x of x [m,n], finite; h is float64. */
+bn_status bn_linalg_add_gram(double factor, const bn_tensor *x, const bn_tensor *h) BN_MUST_CHECK;
+
 /* `gain` times a random matrix [m,n] with orthonormal rows (m <= n) or columns,
  * distributed uniformly: q of the qr above of normal numbers (Mezzadri, How to
  * generate random matrices from the classical compact groups, 2007). */

@@ -316,6 +316,49 @@ out:
     return status;
 }
 
+/* Both models have the same parameters. */
+static bn_status check_same_params(const bn_loaded *loaded, const bn_model *to)
+{
+    const bn_param_set *from = &loaded->model->params;
+    char has[96], wants[96];
+    for (int i = 0; i < to->params.count; i++) {
+        const bn_param *wanted = to->params.items[i];
+        const bn_param *found = bn_param_set_find(from, wanted->name);
+        if (found && bn_tensor_same_shape(&found->value, &wanted->value))
+            continue;
+        return bn_error(BN_BAD_CONFIG, "%s: %s: expected %s as the config asks, found %s",
+                        loaded->path, wanted->name,
+                        bn_tensor_shape_text(&wanted->value, wants, sizeof wants),
+                        found ? bn_tensor_shape_text(&found->value, has, sizeof has) : "none");
+    }
+    for (int i = 0; i < from->count; i++)
+        if (!bn_param_set_find(&to->params, from->items[i]->name))
+            return bn_error(BN_BAD_CONFIG, "%s: %s is no parameter of the config's model",
+                            loaded->path, from->items[i]->name);
+    return BN_OK;
+}
+
+bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to)
+{
+    bn_status status = BN_OK;
+    float *values = NULL;
+    if (loaded->is_packed && bn_config_quantized(&loaded->config))
+        return bn_error(BN_BAD_DATA, "%s: a packed model has no shadow weights to start from",
+                        loaded->path);
+    BN_TRY(check_same_params(loaded, to));
+    BN_TRY_OUT(alloc_staging(to, &values));
+    for (int i = 0; i < to->params.count; i++) {
+        const bn_param *param = to->params.items[i];
+        const bn_param *from = bn_param_set_find(&loaded->model->params, param->name);
+        const int64_t n = bn_tensor_numel(&param->value);
+        BN_TRY_OUT(bn_backend_get_f32(loaded->model->backend, &from->value, values, n));
+        BN_TRY_OUT(bn_backend_put_f32(to->backend, &param->value, values, n));
+    }
+out:
+    free(values);
+    return status;
+}
+
 void bn_loaded_clear(bn_loaded *loaded)
 {
     bn_model_free(loaded->model);

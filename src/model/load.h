@@ -38,6 +38,12 @@ bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run,
                          bn_loaded *out) BN_MUST_CHECK;
 void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
 
+/* The parameters of `loaded` as those of `to`, a model with memory on any backend;
+ * how layers are quantized may differ. BN_BAD_CONFIG naming the first that is
+ * missing, too many or of another shape; BN_BAD_DATA for a packed file with
+ * quantized layers, which has no shadow weights. */
+bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to) BN_MUST_CHECK;
+
 /* BN_BAD_DATA unless the model is of this kind: what only one can do. */
 bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind) BN_MUST_CHECK;
 

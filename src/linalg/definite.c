@@ -1,4 +1,5 @@
-/* Factors of symmetric positive definite matrices. */
+/* Symmetric positive definite matrices: made, and their factors. */
+#include <cblas.h>
 #include <float.h>
 #include <lapacke.h>
 #include <math.h>
@@ -105,5 +106,29 @@ bn_status bn_linalg_inverse_factor(const bn_tensor *a, const bn_tensor *u, doubl
     bn_linalg_store(work, n, u);
 out:
     free(work);
+    return status;
+}
+
+bn_status bn_linalg_add_gram(double factor, const bn_tensor *x, const bn_tensor *h)
+{
+    bn_status status = BN_OK;
+    double *rows = NULL;
+    BN_TRY_OUT(bn_linalg_load(x, "gram: x", &rows));
+    const int64_t m = x->shape[0], n = x->shape[1];
+    BN_TRY_OUT(bn_linalg_expect(h, "gram: h", 2, (const int64_t[]){n, n}));
+    if (h->dtype != BN_F64) {
+        status =
+            bn_error(BN_BAD_DATA, "gram: h: expected float64, found %s", bn_dtype_name(h->dtype));
+        goto out;
+    }
+    double *sums = bn_tensor_data(h);
+    bn_linalg_begin();
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)n, (int)m, factor, rows, (int)n, 1,
+                sums, (int)n);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i + 1; j < n; j++)
+            sums[i * n + j] = sums[j * n + i];
+out:
+    free(rows);
     return status;
 }

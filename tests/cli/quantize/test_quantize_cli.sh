@@ -1,0 +1,89 @@
+#!/bin/sh
+# From a float model to a ternary one: bitnet-quantize, then bitnet-train
+# --init-from, bitnet-eval and bitnet-export on what it wrote.
+# usage: test_quantize_cli.sh BIN_DIR TESTS_DIR (in a scratch folder)
+set -u
+
+bin=$1
+tests=$2
+. "$tests/cli/cli.sh"
+
+rm -rf float out tuned ./*.h5 ./*.json text.txt
+make_training config.json
+"$bin/bitnet-train" config.json --quiet --output-dir float --max-steps 60 \
+    --set training.learning_rate=0.01 --set quantization.weight_bits=none >/dev/null || exit 1
+"$bin/bitnet-train" config.json --quiet --max-steps 2 >/dev/null || exit 1
+
+number() { # number KEY FILE: of a JSON with one key a line
+    sed -n "s/^ *\"$1\": \([-0-9.e+]*\),*$/\1/p" "$2" | head -1
+}
+below() { # below A B
+    awk "BEGIN { exit !($1 < $2) }" || fail "$1 is not below $2"
+}
+
+# ---- the methods: each better than the one before, on what calibrates them ----
+error_sum() {
+    sed -n 's/^ *"error": \([-0-9.e+]*\),*$/\1/p' o | awk '{ s += $1 } END { print s }'
+}
+last=1000
+for method in rtn calibrated gptq; do
+    run quantize float -o $method.h5 --method $method --calibration text.txt --json
+    expect 0 'error of its output' "with $method" '7 ternary layers'
+    below "$(error_sum)" $last
+    last=$(error_sum)
+    loss=$(number loss_after o)
+    below "$(number loss_before o)" "$loss"
+    # The checkpoint, and the packed file of it, have the loss that was reported.
+    run export $method.h5 -o packed.h5 --quiet
+    expect 0
+    for file in $method.h5 packed.h5; do
+        run eval $file --validation-split --json
+        expect 0
+        awk "BEGIN { d = $loss - $(number loss o); exit !(d * d < 1e-10) }" ||
+            fail "$file: loss $(number loss o), expected $loss"
+    done
+done
+cp gptq.h5 before.h5
+run quantize float -o gptq.h5 --calibration text.txt --threads 1 --quiet
+expect 0
+"$bin/bitnet-eval" gptq.h5 --validation-split --json | grep '"loss"' >a
+"$bin/bitnet-eval" before.h5 --validation-split --json | grep '"loss"' >b
+cmp -s a b || fail "another number of threads gives another model"
+run quantize float -o row.h5 --method rtn --set quantization.weight_scale=row
+expect 0 'error of its weight'
+
+# ---- going on from it ----
+run train config.json --init-from gptq.h5 --output-dir tuned --max-steps 20 --quiet
+expect 0
+below "$(number val_loss o)" "$loss"
+run train config.json --init-from float --output-dir tuned --overwrite --max-steps 1 --quiet
+expect 0
+run train config.json --init-from out --output-dir tuned --resume auto --max-steps 3 --quiet
+expect 0
+run train config.json --init-from float --output-dir other --set model.intermediate_size=96
+expect 78 'mlp.gate_proj.weight: expected [96, 32] as the config asks, found [64, 32]'
+[ ! -e other/config.json ] || fail "the folder was taken"
+run train config.json --init-from packed.h5 --output-dir other
+expect 65 'packed.h5: a packed model has no shadow weights'
+run train config.json --init-from nowhere --output-dir other
+expect 66 nowhere
+
+# ---- refusals ----
+run quantize float
+refused 2 '-o FILE'
+run quantize float -o x.h5 --method best
+refused 2 'rtn, calibrated or gptq'
+run quantize float -o x.h5 --tokens 0
+refused 2 '--tokens 0'
+run quantize float -o x.h5 --damping -1
+refused 2 '--damping -1'
+run quantize out -o x.h5
+refused 65 'quantization.weight_bits: expected none, found ternary'
+run quantize float -o x.h5 --set quantization.weight_bits=none
+refused 78 'expected ternary, found none'
+run quantize float -o x.h5 --calibration nowhere.txt
+refused 66 nowhere.txt
+run quantize float -o out
+refused 2 'is a folder'
+[ ! -e x.h5 ] || fail "a refused request left a file"
+finish
