@@ -153,21 +153,40 @@ static bn_status make_config(job *j)
     BN_TRY(bn_config_set(&j->config, "quantization.weight_bits=ternary"));
     for (size_t i = 0; i < set->count; i++)
         BN_TRY(bn_config_set(&j->config, set->items[i]));
-    if (j->config.quantization.weight_bits != BN_WEIGHT_BITS_TERNARY)
-        return bn_error(
-            BN_BAD_CONFIG, "quantization.weight_bits: expected ternary, found %s",
-            bn_config_word("quantization.weight_bits", j->config.quantization.weight_bits));
-    if (j->config.quantization.scale_estimator != BN_SCALE_ESTIMATOR_ABSMEAN)
-        return bn_error(
-            BN_BAD_CONFIG, "quantization.scale_estimator: expected absmean, found %s",
-            bn_config_word("quantization.scale_estimator", j->config.quantization.scale_estimator));
     return bn_config_check(&j->config, j->source->path);
+}
+
+/* Rules may give layers other schemes. */
+static bn_status check_schemes(const job *j)
+{
+    int quantized = 0;
+    for (int i = 0; i < j->model->n_linears; i++) {
+        const bn_linear_layer *layer = j->model->linears[i];
+        const bn_config config = bn_config_of_module(&j->config, layer->name);
+        if (!layer->quant.weight.quantized)
+            continue;
+        quantized++;
+        if (config.quantization.weight_bits != BN_WEIGHT_BITS_TERNARY ||
+            config.quantization.scale_estimator != BN_SCALE_ESTIMATOR_ABSMEAN)
+            return bn_error(
+                BN_BAD_CONFIG,
+                "%s: expected quantization.weight_bits ternary and scale_estimator "
+                "absmean, found %s and %s",
+                layer->name,
+                bn_config_word("quantization.weight_bits", config.quantization.weight_bits),
+                bn_config_word("quantization.scale_estimator",
+                               config.quantization.scale_estimator));
+    }
+    return quantized ? BN_OK
+                     : bn_error(BN_BAD_CONFIG,
+                                "quantization.weight_bits: expected ternary layers, found none");
 }
 
 static bn_status make_model(job *j)
 {
     BN_TRY(bn_model_create(&j->config, bn_tokenizer_vocab_size(j->source->tokenizer),
                            j->source->model->backend, BN_MODEL_FLOAT, &j->model));
+    BN_TRY(check_schemes(j));
     BN_TRY(bn_model_alloc(j->model, false));
     return bn_loaded_give(j->source, j->model);
 }

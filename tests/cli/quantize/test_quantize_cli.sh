@@ -80,7 +80,7 @@ refused 2 '--damping -1'
 run quantize out -o x.h5
 refused 65 'quantization.weight_bits: expected none, found ternary'
 run quantize float -o x.h5 --set quantization.weight_bits=none
-refused 78 'expected ternary, found none'
+refused 78 'expected ternary layers, found none'
 run quantize float -o x.h5 --calibration nowhere.txt
 refused 66 nowhere.txt
 run quantize float -o out
