@@ -111,4 +111,4 @@ BITNET_BUILD_PACKAGES=(gcc libc6-dev make cmake pkg-config libopenblas-dev libla
     libpcre2-dev libutf8proc-dev ocl-icd-opencl-dev)
 BITNET_TEST_PACKAGES=(libcmocka-dev clang python3 python3-venv python3-h5py python3-numpy pocl-opencl-icd
     oclgrind libsimde-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf
-    libc6-dev-armhf-cross qemu-user strace)
+    libc6-dev-armhf-cross qemu-user strace valgrind)
