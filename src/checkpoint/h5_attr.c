@@ -26,8 +26,8 @@ static bn_status attr_describe(const bn_h5_reader *r, const char *what, hid_t ty
     const H5S_class_t space_class = H5Sget_simple_extent_type(space);
     const hssize_t n = H5Sget_simple_extent_npoints(space);
     v->scalar = space_class == H5S_SCALAR;
-    if (!v->scalar && (space_class != H5S_SIMPLE || H5Sget_simple_extent_ndims(space) != 1 ||
-                       n < 1 || n > BN_H5_MAX_ATTRS))
+    if (n < 1 || (!v->scalar && (space_class != H5S_SIMPLE ||
+                                 H5Sget_simple_extent_ndims(space) != 1 || n > BN_H5_MAX_ATTRS)))
         return bn_error(BN_BAD_DATA, "%s: %s: expected a scalar or a short list, found neither",
                         r->path, what);
     if (H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 && v->scalar) {

@@ -46,6 +46,8 @@ static bn_status layout_check(const bn_h5_reader *r, const bn_h5_entry *e, hid_t
         return bn_error(BN_BAD_DATA, "%s: %s: expected chunked storage, found another layout",
                         r->path, e->name);
     const int filters = H5Pget_nfilters(create);
+    if (filters < 0)
+        return bn_h5_error(BN_BAD_DATA, r->path, e->name, "cannot read the filters");
     for (int i = 0; i < filters; i++) {
         size_t values = 0;
         unsigned flags;
@@ -98,7 +100,10 @@ static bn_status shape_check(const bn_h5_reader *r, bn_h5_entry *e, hid_t datase
                           e->name, BN_MAX_DIMS, ndim);
         goto out;
     }
-    H5Sget_simple_extent_dims(space, dims, most);
+    if (H5Sget_simple_extent_dims(space, dims, most) < 0) {
+        status = bn_h5_error(BN_BAD_DATA, r->path, e->name, "cannot read the shape");
+        goto out;
+    }
     e->type = (bn_h5_type)t;
     e->ndim = ndim;
     for (int i = 0; i < ndim; i++) {

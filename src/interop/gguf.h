@@ -110,6 +110,7 @@ void bn_gguf_meta_string(bn_gguf_meta *meta, const char *key, const char *value)
 void bn_gguf_meta_array(bn_gguf_meta *meta, const char *key, bn_gguf_kind kind, uint64_t count);
 void bn_gguf_item_string(bn_gguf_meta *meta, const char *value, size_t bytes);
 void bn_gguf_item_i32(bn_gguf_meta *meta, int32_t value);
+void bn_gguf_item_f32(bn_gguf_meta *meta, float value);
 void bn_gguf_meta_clear(bn_gguf_meta *meta);
 
 /* Whether these are the keys of the file, byte for byte. */

@@ -4,6 +4,8 @@
  *                 and has no end token: any text round-trips exactly
  *   byte-level    model "gpt2" with tokens, merges and types, and the name of
  *                 the pre-tokenizer that cuts by the same pattern
+ *   SentencePiece model "llama" with tokens, scores (gguf_merge.h) and types,
+ *                 and whether a text gets a space in front; BPE only
  *
  * Nothing is put in front of or behind a text. llama.cpp ends a "gpt2" text at
  * token 11 where no end token is named: without one in the vocabulary the token
@@ -17,8 +19,8 @@
 
 /* `source` as in bn_tokenizer_source(), `vocab` rows of the embedding. Adds to
  * `gaps` a sentence for everything that llama.cpp does differently: an unknown
- * pattern (written as pre-tokenizer "default"), and tokenizers of the
- * SentencePiece family (written as model "none": token ids only). */
+ * pattern (written as pre-tokenizer "default"), a normalizer, other merges, and
+ * what is written as model "none", token ids only: Unigram, no byte tokens. */
 bn_status bn_gguf_vocab_meta(const char *source, int64_t vocab, bn_gguf_meta *meta,
                              bn_strings *gaps) BN_MUST_CHECK;
 

@@ -44,10 +44,8 @@ void bn_gguf_meta_u32(bn_gguf_meta *meta, const char *key, uint32_t value)
 
 void bn_gguf_meta_f32(bn_gguf_meta *meta, const char *key, float value)
 {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
     add_key(meta, key, BN_GGUF_FLOAT32);
-    add_int(&meta->bytes, bits, 4);
+    bn_gguf_item_f32(meta, value);
 }
 
 void bn_gguf_meta_bool(bn_gguf_meta *meta, const char *key, bool value)
@@ -77,6 +75,13 @@ void bn_gguf_item_string(bn_gguf_meta *meta, const char *value, size_t bytes)
 void bn_gguf_item_i32(bn_gguf_meta *meta, int32_t value)
 {
     add_int(&meta->bytes, (uint32_t)value, 4);
+}
+
+void bn_gguf_item_f32(bn_gguf_meta *meta, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    add_int(&meta->bytes, bits, 4);
 }
 
 void bn_gguf_meta_clear(bn_gguf_meta *meta)

@@ -14,10 +14,12 @@ import sys
 import urllib.request
 
 import numpy as np
+import sentencepiece as spm
 import tokenizers
 import xllamacpp
 from gguf import GGMLQuantizationType, quants
 
+import compare_tokenizers as styles
 import gguf_reference as reference
 
 PROMPT = b"And God said unto "
@@ -105,8 +107,8 @@ class Llama:
                                          "top_k": 1, "return_tokens": True})
         return answer["tokens"]
 
-    def tokenize(self, text):
-        return self.ask("tokenize", {"content": text})["tokens"]
+    def tokenize(self, text, parse_special=True):
+        return self.ask("tokenize", {"content": text, "parse_special": parse_special})["tokens"]
 
     def log_probabilities(self, ids, vocab):
         """Of the token behind every prefix."""
@@ -246,6 +248,52 @@ def check_tokens(programs, text):
     print(f"{len(samples)} texts cut as bytes and as subwords, all equal")
 
 
+def sentencepiece_styles(corpus):
+    """name: (file, encode, whether special tokens are found in a text)"""
+    for name, normalizers, pre in (
+            ("llama2.json", ["Prepend", "Replace"], None), ("gemma.json", ["Replace"], None),
+            ("metaspace.json", [], {"type": "Metaspace", "replacement": "▁",
+                                    "prepend_scheme": "never", "split": True})):
+        data = styles.llama2_style(corpus, 700)
+        steps = [s for s in data["normalizer"]["normalizers"] if s["type"] in normalizers]
+        data.update(normalizer={"type": "Sequence", "normalizers": steps} if steps else None,
+                    pre_tokenizer=pre)
+        with open(name, "w", encoding="utf8") as f:
+            json.dump(data, f)
+        yield name, tokenizers.Tokenizer.from_file(name), True
+    for name, options in (("llama2", {}), ("bare", {"add_dummy_prefix": False}),
+                          ("symbols", {"add_dummy_prefix": False,
+                                       "user_defined_symbols": ["[INST]", "word", "<mask>"]})):
+        spm.SentencePieceTrainer.train(
+            input=corpus, model_prefix=name, vocab_size=700, minloglevel=2, num_threads=1,
+            model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
+            remove_extra_whitespaces=False, **options)
+        yield name + ".model", spm.SentencePieceProcessor(model_file=name + ".model"), False
+
+
+def check_sentencepiece(programs):
+    """SentencePiece-style vocabularies, which llama.cpp merges by scores."""
+    with open("corpus.txt", "w", encoding="utf8") as f:
+        f.write(styles.corpus_text())
+    texts = [t.encode("utf8", "replace").decode() for t in styles.texts(False)]
+    for name, library, special in sentencepiece_styles("corpus.txt"):
+        run(programs.path("bitnet-tokenize"), "encode", "corpus.txt", "--tokenizer", name, "-o",
+            "marks.tokens")
+        model = programs.train("marks", 2, {"weight_scale": "tensor"},
+                               ("--set", f"data.tokenizer={name}", "--set",
+                                "data.train=marks.tokens"))
+        programs.gguf(model, "marks.gguf", "tq2_0")
+        llama = Llama("marks.gguf")
+        for text in texts:
+            ours = (library.encode(text, add_special_tokens=False).ids if special
+                    else library.encode(text))
+            theirs = llama.tokenize(text, special)
+            at = common_prefix(ours, theirs)
+            check(theirs == ours, f"{name}: {text[:80]!r}: token {at}: {theirs[at:at + 9]}, "
+                  f"expected {ours[at:at + 9]}")
+        print(f"{name}: {len(texts)} texts, all equal")
+
+
 def main(folder, work, text, model=None):
     text, folder = os.path.abspath(text), os.path.abspath(folder)
     model = model and os.path.abspath(model)
@@ -260,6 +308,7 @@ def main(folder, work, text, model=None):
     check_groups(programs)
     check_relu2(programs)
     check_tokens(programs, text)
+    check_sentencepiece(programs)
 
 
 if __name__ == "__main__":

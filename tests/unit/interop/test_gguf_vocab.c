@@ -1,5 +1,6 @@
 /* Tokenizers as llama.cpp's keys, and tensors under its names. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmocka_all.h"
@@ -136,16 +137,118 @@ static void test_pre_tokenizers(void **state)
     }
 }
 
-static void test_sentencepiece(void **state)
+/* A vocabulary of bytes (ids 0 to 255), <unk>, U+2581, a, b, c and what `more`
+ * adds from id 261 on. */
+static char *marked(const char *head, const char *more, const char *merges)
+{
+    bn_text text = {0};
+    char *out;
+    bn_text_addf(&text,
+                 "{%s,\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"unk_token\":"
+                 "\"<unk>\",\"merges\":[%s],\"vocab\":{",
+                 head, merges);
+    for (int b = 0; b < 256; b++)
+        bn_text_addf(&text, "\"<0x%02X>\":%d,", (unsigned)b, b);
+    bn_text_addf(&text, "\"<unk>\":256,\"\u2581\":257,\"a\":258,\"b\":259,\"c\":260%s}}}", more);
+    assert_ok(bn_text_take(&text, &out));
+    return out;
+}
+
+#define REPLACE "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}"
+#define LLAMA2                                                                                     \
+    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"    \
+    "\"\u2581\"}," REPLACE "]}"
+#define METASPACE(scheme)                                                                          \
+    "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":"     \
+    "\"" scheme "\"}"
+
+static double score(const bn_gguf *file, uint64_t id)
+{
+    return bn_gguf_number(bn_gguf_value_find(file, "tokenizer.ggml.scores"), id);
+}
+
+static void test_merges_as_scores(void **state)
 {
     (void)state;
     bn_strings gaps;
-    bn_gguf *file = written(TOKENIZER("{\"type\":\"Metaspace\"}", "", "", ""), 4, &gaps);
-    assert_item(file, "tokenizer.ggml.model", 0, "none");
-    assert_int_equal(gaps.count, 1);
-    assert_non_null(strstr(gaps.items[0], "SentencePiece"));
-    bn_strings_clear(&gaps);
+    /* two ways to abc, of which only the second comes about */
+    char *source =
+        marked(LLAMA2, ",\"bc\":261,\"abc\":262,\"ab\":263", "\"b c\",\"ab c\",\"a bc\",\"a b\"");
+    bn_gguf *file = written(source, 265, &gaps);
+    assert_int_equal(gaps.count, 0);
+    assert_item(file, "tokenizer.ggml.model", 0, "llama");
+    assert_item(file, "tokenizer.ggml.tokens", 262, "abc");
+    assert_true(score(file, 258) == 0 && score(file, 261) == 0 && score(file, 262) == -2 &&
+                score(file, 263) == -3);
+    assert_int_equal(number_of(file, "tokenizer.ggml.token_type", 0), 6);
+    assert_int_equal(number_of(file, "tokenizer.ggml.token_type", 256), 2);
+    assert_int_equal(number_of(file, "tokenizer.ggml.token_type", 262), 1);
+    assert_int_equal(number_of(file, "tokenizer.ggml.token_type", 264), 5);
+    assert_int_equal(number_of(file, "tokenizer.ggml.add_space_prefix", 0), 1);
+    assert_int_equal(number_of(file, "tokenizer.ggml.add_bos_token", 0), 0);
+    assert_int_equal(number_of(file, "tokenizer.ggml.eos_token_id", 0), 0);
     bn_gguf_close(file);
+    free(source);
+}
+
+/* What llama.cpp does not reproduce, and the word that says so; NULL: it does. */
+static void test_sentencepiece(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *more, *merges, *gap;
+    } cases[] = {
+        {"\"normalizer\":" REPLACE, "", "", NULL},
+        {METASPACE("never"), "", "", NULL},
+        {METASPACE("always"), "", "", "begins with a space"},
+        {METASPACE("first"), "", "", "begins with a space"},
+        {METASPACE("never") ",\"normalizer\":{\"type\":\"NFC\"}", "", "", "normalize"},
+        {LLAMA2 ",\"pre_tokenizer\":{\"type\":\"Digits\",\"individual_digits\":true}", "", "",
+         "pattern"},
+        {LLAMA2, ",\"ab\":261", "", "\"ab\""},
+        {LLAMA2, ",\"abc\":261", "", NULL}, /* no two symbols ever make it */
+        {METASPACE("never"), ",\"a\u2581\":261", "\"a \u2581\"", "\"a\u2581\""},
+        {LLAMA2, ",\"a\u2581\":261", "\"a \u2581\"", NULL},
+        {LLAMA2, ",\"<0x61>b\":261", "\"<0x61> b\"", "bytes"},
+        {LLAMA2 ",\"added_tokens\":[{\"id\":256,\"content\":\"<unk>\",\"special\":true,"
+                "\"lstrip\":true}]",
+         "", "", "lstrip"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bn_strings gaps;
+        char *source = marked(cases[i].head, cases[i].more, cases[i].merges);
+        bn_gguf *file = written(source, 262, &gaps);
+        assert_item(file, "tokenizer.ggml.model", 0, "llama");
+        if (gaps.count != (cases[i].gap != NULL) ||
+            (cases[i].gap && !strstr(gaps.items[0], cases[i].gap)))
+            fail_msg("case %zu: %zu gaps, %s", i, gaps.count, gaps.count ? gaps.items[0] : "");
+        bn_strings_clear(&gaps);
+        bn_gguf_close(file);
+        free(source);
+    }
+}
+
+/* Token ids are all that llama.cpp can have. */
+static void test_no_llama_tokenizer(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{" METASPACE("always") ",\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":"
+                                 "[[\"<unk>\",0],[\"\u2581\",-1]]}}",
+         "Unigram"},
+        {"{" METASPACE("never") ",\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"merges\":"
+                                "[],\"vocab\":{\"<unk>\":0,\"\u2581\":1}}}",
+         "byte_fallback"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bn_strings gaps;
+        bn_gguf *file = written(cases[i][0], 4, &gaps);
+        assert_item(file, "tokenizer.ggml.model", 0, "none");
+        assert_int_equal(gaps.count, 1);
+        assert_non_null(strstr(gaps.items[0], cases[i][1]));
+        bn_strings_clear(&gaps);
+        bn_gguf_close(file);
+    }
 }
 
 static void test_id_beyond_embedding(void **state)
@@ -178,10 +281,15 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),         cmocka_unit_test(test_byte_level),
-        cmocka_unit_test(test_added_tokens),  cmocka_unit_test(test_pre_tokenizers),
-        cmocka_unit_test(test_sentencepiece), cmocka_unit_test(test_id_beyond_embedding),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_byte_level),
+        cmocka_unit_test(test_added_tokens),
+        cmocka_unit_test(test_pre_tokenizers),
+        cmocka_unit_test(test_sentencepiece),
+        cmocka_unit_test(test_id_beyond_embedding),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_merges_as_scores),
+        cmocka_unit_test(test_no_llama_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,7 @@
 /* Fault sweep: the k-th allocation, file operation or HDF5 call fails, for rising k
- * until none is left, in a run, a resumed run, an export and a session.
- * Each time: a status with a message, no torn file, no open HDF5 object (and, in
- * the sanitizer build, no leak). Calls are caught by the linker's --wrap and by
- * the seam of base/fs.h. */
-#include <errno.h>
+ * until none is left, in a run, a resumed run, every kind of export, an import and a
+ * session. Each time: a status with a message, no torn file, no open HDF5 object (and,
+ * in the sanitizer build, no leak). */
 #include <hdf5.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,160 +9,16 @@
 
 #include "checkpoint/h5file.h"
 #include "cpu/cpu.h"
+#include "faults.h"
+#include "interop/gguf.h"
 #include "model/session.h"
 #include "tools/export_job.h"
+#include "tools/gguf_export.h"
+#include "tools/hf_export.h"
+#include "tools/hf_import.h"
 #include "train_help.h"
 
-typedef enum fault_kind { ALLOCATION, FILE_OPERATION, HDF5_CALL, KINDS } fault_kind;
-
 static const char *const kind_names[KINDS] = {"allocation", "file operation", "HDF5 call"};
-
-static struct {
-    fault_kind kind;
-    long fail_at, calls; /* 0: none fails */
-    bool removing;       /* the call that failed was to remove a file */
-} fault;
-
-static bool strike(fault_kind kind)
-{
-    return fault.fail_at && fault.kind == kind && ++fault.calls == fault.fail_at;
-}
-
-/* ---- allocations ---- */
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return strike(ALLOCATION) ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return strike(ALLOCATION) ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-    return strike(ALLOCATION) ? NULL : __real_realloc(old, size);
-}
-
-/* ---- HDF5 ---- */
-
-#define WRAP(type, name, parameters, arguments)                                                    \
-    type __real_##name parameters;                                                                 \
-    type __wrap_##name parameters;                                                                 \
-    type __wrap_##name parameters                                                                  \
-    {                                                                                              \
-        return strike(HDF5_CALL) ? -1 : __real_##name arguments;                                   \
-    }
-/* What is closed is closed, whatever the call returns. */
-#define WRAP_CLOSE(name)                                                                           \
-    herr_t __real_##name(hid_t id);                                                                \
-    herr_t __wrap_##name(hid_t id);                                                                \
-    herr_t __wrap_##name(hid_t id)                                                                 \
-    {                                                                                              \
-        const herr_t result = __real_##name(id);                                                   \
-        return strike(HDF5_CALL) ? -1 : result;                                                    \
-    }
-
-WRAP(hid_t, H5Fcreate, (const char *a, unsigned b, hid_t c, hid_t d), (a, b, c, d))
-WRAP(hid_t, H5Fopen, (const char *a, unsigned b, hid_t c), (a, b, c))
-WRAP(herr_t, H5Fflush, (hid_t a, H5F_scope_t b), (a, b))
-WRAP(hid_t, H5Dcreate2, (hid_t a, const char *b, hid_t c, hid_t d, hid_t e, hid_t f, hid_t g),
-     (a, b, c, d, e, f, g))
-WRAP(hid_t, H5Dopen2, (hid_t a, const char *b, hid_t c), (a, b, c))
-WRAP(hid_t, H5Dget_space, (hid_t a), (a))
-WRAP(hid_t, H5Dget_type, (hid_t a), (a))
-WRAP(herr_t, H5Dwrite, (hid_t a, hid_t b, hid_t c, hid_t d, hid_t e, const void *f),
-     (a, b, c, d, e, f))
-WRAP(herr_t, H5Dread, (hid_t a, hid_t b, hid_t c, hid_t d, hid_t e, void *f), (a, b, c, d, e, f))
-WRAP(hid_t, H5Acreate2, (hid_t a, const char *b, hid_t c, hid_t d, hid_t e, hid_t f),
-     (a, b, c, d, e, f))
-WRAP(herr_t, H5Awrite, (hid_t a, hid_t b, const void *c), (a, b, c))
-WRAP(herr_t, H5Aread, (hid_t a, hid_t b, void *c), (a, b, c))
-WRAP(hid_t, H5Aopen, (hid_t a, const char *b, hid_t c), (a, b, c))
-WRAP(hid_t, H5Oopen, (hid_t a, const char *b, hid_t c), (a, b, c))
-WRAP(hid_t, H5Gopen2, (hid_t a, const char *b, hid_t c), (a, b, c))
-WRAP(hid_t, H5Screate, (H5S_class_t a), (a))
-WRAP(hid_t, H5Screate_simple, (int a, const hsize_t *b, const hsize_t *c), (a, b, c))
-WRAP(hid_t, H5Pcreate, (hid_t a), (a))
-WRAP(hid_t, H5Tcopy, (hid_t a), (a))
-WRAP_CLOSE(H5Fclose)
-WRAP_CLOSE(H5Dclose)
-WRAP_CLOSE(H5Aclose)
-
-/* ---- files ---- */
-
-static const bn_fs_ops *real;
-
-static bool refuse(void)
-{
-    const bool refused = strike(FILE_OPERATION);
-    if (refused)
-        errno = EIO;
-    return refused;
-}
-
-static int faulty_open(const char *path, int flags, mode_t mode)
-{
-    return refuse() ? -1 : real->open(path, flags, mode);
-}
-
-static ssize_t faulty_write(int fd, const void *data, size_t size)
-{
-    return refuse() ? -1 : real->write(fd, data, size);
-}
-
-static int faulty_fsync(int fd)
-{
-    (void)fd; /* the test is of what follows, not of the disk */
-    return refuse() ? -1 : 0;
-}
-
-static int faulty_ftruncate(int fd, off_t size)
-{
-    return refuse() ? -1 : real->ftruncate(fd, size);
-}
-
-static int faulty_close(int fd)
-{
-    const int result = real->close(fd);
-    return refuse() ? -1 : result;
-}
-
-static int faulty_rename(const char *from, const char *to)
-{
-    return refuse() ? -1 : real->rename(from, to);
-}
-
-static int faulty_unlink(const char *path)
-{
-    if (!refuse())
-        return real->unlink(path);
-    fault.removing = true;
-    return -1;
-}
-
-static int faulty_mkdir(const char *path, mode_t mode)
-{
-    return refuse() ? -1 : real->mkdir(path, mode);
-}
-
-static int faulty_statvfs(const char *path, struct statvfs *out)
-{
-    return refuse() ? -1 : real->statvfs(path, out);
-}
-
-static const bn_fs_ops faulty_ops = {
-    faulty_open,   faulty_write,  faulty_fsync, faulty_ftruncate, faulty_close,
-    faulty_rename, faulty_unlink, faulty_mkdir, faulty_statvfs,
-};
 
 /* ---- what is done ---- */
 
@@ -192,24 +46,76 @@ static bn_status resume(void)
     return run_with("faults-base/checkpoint-00000001.h5");
 }
 
-static bn_status export(void)
+/* One of the three exports of the base run's model. */
+typedef bn_status (*exporter)(bn_loaded *loaded, bn_export_report *report);
+
+static bn_status packed_exporter(bn_loaded *loaded, bn_export_report *report)
+{
+    const bn_export_request request = {.output = "faults/out.h5",
+                                       .producer = "test",
+                                       .format = {BN_ENC_BASE3X5, BN_ENC_FLOAT32, 0},
+                                       .verify = true};
+    return bn_export_run(&request, loaded, report);
+}
+
+static bn_status gguf_exporter(bn_loaded *loaded, bn_export_report *report)
+{
+    const bn_gguf_export_request request = {.output = "faults/out.gguf",
+                                            .producer = "test",
+                                            .layout = {BN_GGUF_Q4_0, BN_GGUF_F32},
+                                            .verify = true,
+                                            .force = true};
+    return bn_gguf_export_run(&request, loaded, report);
+}
+
+static bn_status folder_exporter(bn_loaded *loaded, bn_export_report *report)
+{
+    const bn_hf_export_request request = {.output = "faults",
+                                          .producer = "test",
+                                          .form = BN_HF_BF16,
+                                          .floats = BN_ENC_BFLOAT16,
+                                          .verify = true};
+    return bn_hf_export_run(&request, loaded, report);
+}
+
+static bn_status export_by(exporter run)
 {
     bn_backend *backend;
     bn_loaded loaded;
     bn_export_report report = {0};
-    bn_export_request request = {.output = "faults/out.h5",
-                                 .producer = "test",
-                                 .format = {BN_ENC_BASE3X5, BN_ENC_FLOAT32, 0},
-                                 .verify = true};
     BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1}, &backend));
     bn_status status = bn_loaded_open("faults-base", backend, false, &loaded);
     if (status == BN_OK) {
-        status = bn_export_run(&request, &loaded, &report);
+        status = run(&loaded, &report);
         bn_loaded_clear(&loaded);
     }
     bn_export_report_clear(&report);
     bn_backend_free(backend);
     return status;
+}
+
+static bn_status export_packed(void)
+{
+    return export_by(packed_exporter);
+}
+
+static bn_status export_gguf(void)
+{
+    return export_by(gguf_exporter);
+}
+
+static bn_status export_folder(void)
+{
+    return export_by(folder_exporter);
+}
+
+static bn_status import(void)
+{
+    bn_import_report report;
+    BN_TRY(bn_import_run(&(bn_import_request){"faults-folder", "faults/out.h5", "test", NULL, NULL},
+                         &report));
+    bn_import_report_clear(&report);
+    return BN_OK;
 }
 
 static bn_status generate(void)
@@ -235,7 +141,7 @@ static bn_status generate(void)
 
 /* ---- the sweep ---- */
 
-static void verify_packed(const char *path)
+static void verify_h5(const char *path)
 {
     bn_h5_reader *reader;
     assert_ok(bn_h5_open(path, &reader));
@@ -243,10 +149,19 @@ static void verify_packed(const char *path)
     bn_h5_close(reader);
 }
 
+static void verify_gguf(const char *path)
+{
+    bn_gguf *file;
+    assert_ok(bn_gguf_open(path, &file));
+    bn_gguf_close(file);
+}
+
 /* Files under their final names are whole, others are not there. */
 static void check_files(const char *what, long k)
 {
     bn_strings names = {0};
+    if (bn_fs_exists("faults.unverified") && !fault.removing)
+        fail_msg("%s, %s %ld: faults.unverified is left over", what, kind_names[fault.kind], k);
     if (!bn_fs_is_dir("faults"))
         return;
     assert_ok(bn_fs_list("faults", NULL, NULL, &names));
@@ -255,10 +170,12 @@ static void check_files(const char *what, long k)
         if ((bn_glob_match("*.tmp", name) || bn_glob_match("*.unverified", name)) &&
             !fault.removing)
             fail_msg("%s, %s %ld: %s is left over", what, kind_names[fault.kind], k, path);
+        if (bn_glob_match("*.h5", name))
+            verify_h5(path);
         if (bn_glob_match("checkpoint-*.h5", name))
             assert_ok(bn_checkpoint_verify(path));
-        if (strcmp(name, "out.h5") == 0)
-            verify_packed(path);
+        if (bn_glob_match("*.gguf", name))
+            verify_gguf(path);
     }
     bn_strings_clear(&names);
 }
@@ -279,35 +196,44 @@ static bool possible(fault_kind kind, bn_status status)
     }
 }
 
-/* Every call is one too many for an ordinary test: each 61st, or as the environment
- * says (scripts/reliability.sh faults: all). */
-static long stride(void)
+/* Every call is one too many for an ordinary test: each so-many-th, or as the
+ * environment says (scripts/reliability.sh faults: all). */
+static long stride(fault_kind kind)
 {
-    int64_t number = 61;
+    static const int64_t ordinary[KINDS] = {
+        [ALLOCATION] = 61, [FILE_OPERATION] = 17, [HDF5_CALL] = 601};
+    int64_t number = ordinary[kind];
     const char *text = getenv("BITNET_FAULT_STRIDE");
     if (text)
         assert_true(bn_parse_i64(text, &number) && number > 0);
     return (long)number;
 }
 
+static void clean_up(void)
+{
+    help_remove("faults");
+    help_remove("faults.unverified");
+    assert_ok(bn_fs_remove("faults.report.json"));
+}
+
 /* Returns how many calls have failed. */
 static long sweep(const char *what, bn_status (*work)(void), fault_kind kind)
 {
-    const long step = stride();
+    const long step = stride(kind);
     long failed = 0;
     for (long k = 1;; k += step, failed++) {
-        help_remove("faults");
-        if (work == export)
+        clean_up();
+        if (work != export_folder)
             assert_ok(bn_fs_mkdirs("faults"));
         bn_error_clear();
         fault.kind = kind;
         fault.calls = 0;
         fault.removing = false;
-        bn_fs_set_ops(&faulty_ops);
+        fault_watch_files(true);
         fault.fail_at = k;
         const bn_status status = work();
         fault.fail_at = 0;
-        bn_fs_set_ops(NULL);
+        fault_watch_files(false);
         if (fault.calls < k) {
             assert_int_equal(status, BN_OK);
             return failed;
@@ -326,7 +252,8 @@ static void sweep_all(const char *what, bn_status (*work)(void))
     for (fault_kind kind = 0; kind < KINDS; kind++) {
         const long count = sweep(what, work, kind);
         print_message("%s: %ld %ss have failed, one at a time\n", what, count, kind_names[kind]);
-        assert_true(count > 0 || kind == FILE_OPERATION); /* a session writes nothing */
+        /* A session writes nothing. */
+        assert_true(count > 0 || (kind == FILE_OPERATION && work == generate));
     }
 }
 
@@ -342,10 +269,28 @@ static void test_resume(void **state)
     sweep_all("resume", resume);
 }
 
-static void test_export(void **state)
+static void test_export_packed(void **state)
 {
     (void)state;
-    sweep_all("export", export);
+    sweep_all("export as packed file", export_packed);
+}
+
+static void test_export_gguf(void **state)
+{
+    (void)state;
+    sweep_all("export as GGUF", export_gguf);
+}
+
+static void test_export_folder(void **state)
+{
+    (void)state;
+    sweep_all("export as Hugging Face folder", export_folder);
+}
+
+static void test_import(void **state)
+{
+    (void)state;
+    sweep_all("import", import);
 }
 
 static void test_generate(void **state)
@@ -357,15 +302,18 @@ static void test_generate(void **state)
 static int setup(void **state)
 {
     (void)state;
-    real = bn_fs_get_ops();
     help_config(&config, "faults-base", "training.max_steps=2", "training.save_interval=1",
                 "training.eval_batches=1", NULL);
     help_remove("faults-base");
-    help_remove("faults");
+    help_remove("faults-folder");
+    clean_up();
     assert_ok(train());
     assert_ok(bn_fs_mkdirs("faults"));
-    assert_ok(export());
+    assert_ok(export_packed());
     assert_int_equal(rename("faults/out.h5", "faults-packed.h5"), 0);
+    clean_up();
+    assert_ok(export_folder());
+    assert_int_equal(rename("faults", "faults-folder"), 0);
     assert_ok(bn_config_set(&config, "output_dir=faults"));
     return 0;
 }
@@ -380,9 +328,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_train),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_export),
+        cmocka_unit_test(test_train),         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_export_packed), cmocka_unit_test(test_export_gguf),
+        cmocka_unit_test(test_export_folder), cmocka_unit_test(test_import),
         cmocka_unit_test(test_generate),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
