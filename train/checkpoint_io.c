@@ -23,11 +23,21 @@ static bool within_reach(const bn_trainer *t)
            t->optimizer.v.host;
 }
 
-static void role_tensors(const bn_trainer *t, const bn_param *p, bn_tensor out[3])
+/* Value and, unless it is frozen, moments; returns how many. */
+static int role_tensors(const bn_trainer *t, const bn_param *p, bn_tensor out[3])
 {
     out[0] = p->value;
+    if (!p->trainable)
+        return 1;
     out[1] = bn_optimizer_m(&t->optimizer, p);
     out[2] = bn_optimizer_v(&t->optimizer, p);
+    return 3;
+}
+
+/* Elements of all of them. */
+static size_t role_floats(const bn_param_set *set)
+{
+    return (size_t)bn_param_set_numel(set) + 2 * (size_t)bn_param_set_trainable(set);
 }
 
 static void host_params_clear(host_params *host)
@@ -40,7 +50,7 @@ static void host_params_clear(host_params *host)
 static bn_status host_params_init(const bn_trainer *t, host_params *out)
 {
     const bn_param_set *set = &t->model->params;
-    const size_t floats = 3 * (size_t)bn_param_set_numel(set);
+    const size_t floats = role_floats(set);
     *out = (host_params){.count = set->count};
     out->items = calloc((size_t)set->count, sizeof *out->items);
     if (!within_reach(t))
@@ -55,11 +65,11 @@ static bn_status host_params_init(const bn_trainer *t, host_params *out)
         bn_checkpoint_param *item = &out->items[i];
         float **roles[] = {&item->value, &item->moment1, &item->moment2};
         bn_tensor tensors[3];
-        role_tensors(t, p, tensors);
+        const int n_roles = role_tensors(t, p, tensors);
         item->name = p->name;
         item->ndim = p->value.ndim;
         memcpy(item->shape, p->value.shape, sizeof item->shape);
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < n_roles; k++) {
             *roles[k] = out->copy ? next : bn_tensor_data(&tensors[k]);
             if (out->copy)
                 next += bn_tensor_numel(&p->value);
@@ -76,8 +86,8 @@ static bn_status host_params_move(bn_trainer *t, host_params *host, bool to_devi
     for (int i = 0; i < host->count; i++) {
         float *const at[] = {host->items[i].value, host->items[i].moment1, host->items[i].moment2};
         bn_tensor tensors[3];
-        role_tensors(t, t->model->params.items[i], tensors);
-        for (int k = 0; k < 3; k++) {
+        const int roles = role_tensors(t, t->model->params.items[i], tensors);
+        for (int k = 0; k < roles; k++) {
             const int64_t n = bn_tensor_numel(&tensors[k]);
             BN_TRY(to_device ? bn_backend_put_f32(t->backend, &tensors[k], at[k], n)
                              : bn_backend_get_f32(t->backend, &tensors[k], at[k], n));
@@ -167,7 +177,7 @@ uint64_t bn_trainer_save_bytes(const bn_trainer *t)
     enum { PER_ARRAY = 4096, FIXED = 1 << 16 }; /* what HDF5 keeps around the data */
     const char *tokenizer = bn_tokenizer_source(t->data->tokenizer);
     const uint64_t arrays = 3 * (uint64_t)t->model->params.count;
-    const uint64_t floats = 3 * (uint64_t)bn_param_set_numel(&t->model->params);
+    const uint64_t floats = role_floats(&t->model->params);
     return FIXED + arrays * PER_ARRAY + floats * sizeof(float) + t->telemetry.code_bytes +
            strlen(tokenizer);
 }

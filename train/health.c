@@ -69,7 +69,8 @@ void bn_layer_health_check(bn_layer_health *h, const bn_telemetry *telemetry, bo
     for (int i = 0; i < h->count; i++) {
         const bn_layer_stats *s = &telemetry->stats[i];
         char *text = NULL;
-        h->still[i] = learning && s->flip_rate == 0.0 ? h->still[i] + 1 : 0;
+        const bool still = learning && !s->frozen && s->flip_rate == 0.0;
+        h->still[i] = still ? h->still[i] + 1 : 0;
         if (h->told[i])
             continue;
         if (s->zero_share >= dead_from)

@@ -64,8 +64,12 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     count_parameters(model, out);
     bn_status status = bn_model_check_rules(model, config);
     if (status == BN_OK)
+        status = bn_model_freeze(model, &config->training.freeze);
+    out->trainable = bn_param_set_trainable(&model->params);
+    if (status == BN_OK)
         status = measure_graphs(config, model, memory);
-    memory->weights = memory->gradients = model->params.block_bytes;
+    memory->weights = model->params.block_bytes;
+    memory->gradients = model->params.train_bytes;
     memory->moments = bn_optimizer_bytes(&model->params);
     memory->total =
         memory->weights + memory->gradients + memory->moments + memory->arena + memory->tables;

@@ -23,6 +23,7 @@ typedef struct bn_memory_report {
 
 typedef struct bn_size_report {
     int64_t parameters, linear, embedding, norm, bias; /* elements */
+    int64_t trainable;                                 /* of them not frozen */
     int64_t quantized;                                 /* of them in BitLinear layers */
     int64_t packed_bytes; /* codes and scales of the BitLinear layers once exported */
     int64_t tokens_per_step, steps;

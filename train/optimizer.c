@@ -2,7 +2,7 @@
 
 size_t bn_optimizer_bytes(const bn_param_set *params)
 {
-    return 2 * params->block_bytes;
+    return 2 * params->train_bytes;
 }
 
 bn_status bn_optimizer_init(bn_optimizer *out, const bn_config *config, bn_backend *backend,
@@ -21,9 +21,9 @@ bn_status bn_optimizer_init(bn_optimizer *out, const bn_config *config, bn_backe
         .eps = config->training.eps,
         .clip = config->training.grad_clip,
     };
-    BN_TRY_OUT(bn_error_in(backend->alloc(backend, params->block_bytes, &out->m), "first moments"));
+    BN_TRY_OUT(bn_error_in(backend->alloc(backend, params->train_bytes, &out->m), "first moments"));
     BN_TRY_OUT(
-        bn_error_in(backend->alloc(backend, params->block_bytes, &out->v), "second moments"));
+        bn_error_in(backend->alloc(backend, params->train_bytes, &out->v), "second moments"));
     BN_TRY_OUT(backend->alloc(backend, BN_ALIGN, &out->norm_memory));
     out->m_flat = bn_param_set_flat(params, &out->m);
     out->v_flat = bn_param_set_flat(params, &out->v);

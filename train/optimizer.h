@@ -15,7 +15,7 @@
 typedef struct bn_optimizer {
     bn_backend *backend;        /* borrowed */
     const bn_param_set *params; /* borrowed */
-    bn_buffer m, v;             /* block_bytes each, zero at the start */
+    bn_buffer m, v;             /* train_bytes each, zero at the start */
     bn_buffer norm_memory;
     bn_tensor values, grads, m_flat, v_flat; /* whole blocks */
     bn_tensor norm;                          /* [1], norm of the last step's gradient */
@@ -42,7 +42,7 @@ bn_status bn_optimizer_step(bn_optimizer *optimizer, double lr, double weight_de
 /* Norm of the gradient of the last step before clipping; waits. */
 bn_status bn_optimizer_norm(bn_optimizer *optimizer, double *norm) BN_MUST_CHECK;
 
-/* First and second moment of one parameter, in the shape of its value. */
+/* First and second moment of one trained parameter, in the shape of its value. */
 bn_tensor bn_optimizer_m(const bn_optimizer *optimizer, const bn_param *param);
 bn_tensor bn_optimizer_v(const bn_optimizer *optimizer, const bn_param *param);
 

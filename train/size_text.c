@@ -66,6 +66,8 @@ bn_status bn_size_report_table(const bn_size_report *r, double speed, char **tex
     bn_text_addf(&out, "  embedding   %14lld\n", (long long)r->embedding);
     bn_text_addf(&out, "  norm        %14lld\n", (long long)r->norm);
     bn_text_addf(&out, "  bias        %14lld\n", (long long)r->bias);
+    bn_text_addf(&out, "trainable     %14lld  (%.1f %%)\n", (long long)r->trainable,
+                 100.0 * (double)r->trainable / (double)r->parameters);
     bn_text_addf(&out, "quantized     %14lld  (%.1f %%), packed %s\n", (long long)r->quantized,
                  100.0 * quantized_share(r), bn_size_text((uint64_t)r->packed_bytes, size));
     bn_text_add(&out, "memory\n");
@@ -96,6 +98,7 @@ bn_status bn_size_report_json(const bn_size_report *r, double speed, char **text
     bn_json_int(&json, "embedding", r->embedding);
     bn_json_int(&json, "norm", r->norm);
     bn_json_int(&json, "bias", r->bias);
+    bn_json_int(&json, "trainable", r->trainable);
     bn_json_int(&json, "quantized", r->quantized);
     bn_json_double(&json, "quantized_share", quantized_share(r));
     bn_json_object_end(&json);

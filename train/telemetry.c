@@ -115,6 +115,7 @@ static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, ui
     const double before = t->scales[index];
     t->stats[index] = (bn_layer_stats){
         .name = layer->name,
+        .frozen = !layer->weight->trainable,
         .zero_share = (double)codes.count[1] / weights,
         .flip_rate = (double)bn_t2_flips(t->fresh_codes, baseline, layer->out, layer->in) / weights,
         .entropy_bits = codes.entropy_bits,

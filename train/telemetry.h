@@ -12,6 +12,7 @@
 
 typedef struct bn_layer_stats {
     const char *name;    /* of the layer; belongs to the model */
+    bool frozen;         /* its codes cannot change */
     double zero_share;   /* share of codes that are 0 */
     double flip_rate;    /* share of codes that differ from the baseline */
     double entropy_bits; /* of -1, 0, +1, in bits per weight */

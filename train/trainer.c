@@ -56,6 +56,7 @@ static bn_status build(bn_trainer *t)
     BN_TRY(bn_model_create(t->config, vocab, t->backend, BN_MODEL_FLOAT, &t->model));
     BN_TRY(bn_model_check_rules(t->model, t->config));
     BN_TRY(check_backward(t));
+    BN_TRY(bn_model_freeze(t->model, &t->config->training.freeze));
     BN_TRY(bn_memory_explain(take_memory(t), t->config, vocab, t->backend));
     BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
     BN_TRY(alloc_logits(t));

@@ -122,8 +122,8 @@ static bn_status put_all(bn_h5_writer *w, const bn_train_state *state,
     BN_TRY(put_state(w, state));
     for (int i = 0; i < count; i++) {
         const bn_checkpoint_param *p = &params[i];
-        if (!p->moment1 != !params[0].moment1 || !p->moment2 != !params[0].moment1)
-            return bn_error(BN_FAIL, "%s: moments of some parameters only", p->name);
+        if (!p->moment1 != !p->moment2)
+            return bn_error(BN_FAIL, "%s: one of two moments only", p->name);
         BN_TRY(put_floats(w, GROUP_PARAMS, p, p->value));
         if (p->moment1) {
             BN_TRY(put_floats(w, GROUP_M, p, p->moment1));
@@ -206,8 +206,25 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Every array belongs to a group of the schema, every parameter has both
- * moments or none has. */
+/* The parameter of index i has both moments, in its shape, or none. */
+static bn_status check_moments(const bn_checkpoint *c, int i, int counts[GROUP_COUNT])
+{
+    const bn_h5_entry *e = bn_h5_at(c->file, c->first + i), *moment;
+    for (int g = GROUP_M; g <= GROUP_V; g++) {
+        char name[BN_H5_NAME_MAX + 1];
+        BN_TRY(join_name(group_of[g], e->name + strlen(group_of[GROUP_PARAMS]), name, sizeof name));
+        if (!bn_h5_find(c->file, name))
+            continue;
+        BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, e->ndim, e->shape, &moment));
+        counts[g]--;
+    }
+    return counts[GROUP_M] == counts[GROUP_V]
+               ? BN_OK
+               : bn_error(BN_BAD_DATA, "%s: %s: expected both moments or none, found one",
+                          bn_h5_path(c->file), e->name);
+}
+
+/* Every array belongs to a group of the schema, every moment to a parameter. */
 static bn_status check_arrays(bn_checkpoint *c)
 {
     const char *path = bn_h5_path(c->file);
@@ -234,19 +251,14 @@ static bn_status check_arrays(bn_checkpoint *c)
     c->moments = counts[GROUP_M] > 0;
     if (c->count == 0)
         return bn_error(BN_BAD_DATA, "%s: expected parameters, found none", path);
-    if (counts[GROUP_M] != counts[GROUP_V] || (c->moments && counts[GROUP_M] != c->count))
-        return bn_error(BN_BAD_DATA, "%s: expected moments for all %d parameters, found %d and %d",
-                        path, c->count, counts[GROUP_M], counts[GROUP_V]);
-    for (int i = 0; i < c->count && c->moments; i++) {
-        const bn_h5_entry *e = bn_h5_at(c->file, c->first + i), *moment;
-        for (int g = GROUP_M; g <= GROUP_V; g++) {
-            char name[BN_H5_NAME_MAX + 1];
-            BN_TRY(join_name(group_of[g], e->name + strlen(group_of[GROUP_PARAMS]), name,
-                             sizeof name));
-            BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, e->ndim, e->shape, &moment));
-        }
-    }
-    return BN_OK;
+    if (counts[GROUP_M] != counts[GROUP_V])
+        return bn_error(BN_BAD_DATA, "%s: expected both moments of a parameter, found %d and %d",
+                        path, counts[GROUP_M], counts[GROUP_V]);
+    for (int i = 0; i < c->count && c->moments; i++)
+        BN_TRY(check_moments(c, i, counts));
+    return counts[GROUP_M] == 0 ? BN_OK
+                                : bn_error(BN_BAD_DATA, "%s: %d moments belong to no parameter",
+                                           path, counts[GROUP_M]);
 }
 
 bn_status bn_checkpoint_open(const char *path, bn_checkpoint **out)
@@ -305,6 +317,11 @@ static bn_status load_floats(bn_checkpoint *c, int group, const bn_checkpoint_pa
     if (!data)
         return BN_OK;
     BN_TRY(join_name(group_of[group], p->name, name, sizeof name));
+    if (group != GROUP_PARAMS && !bn_h5_find(c->file, name)) {
+        const bn_tensor shape = bn_tensor_of(BN_F32, p->ndim, p->shape);
+        memset(data, 0, bn_tensor_bytes(&shape));
+        return BN_OK;
+    }
     BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, p->ndim, p->shape, &e));
     BN_TRY(bn_h5_read(c->file, e, data));
     const int64_t bad = find_not_finite(data, (int64_t)(e->bytes / sizeof *data));

@@ -9,8 +9,9 @@
  *   adam_v/NAME   float32, the same                second moments
  *   extra/NAME    uint8 [bytes]                    whatever else the trainer keeps
  *
- * NAME is the Hugging Face name. The moments are there for all parameters or
- * for none (an imported model). Root attributes:
+ * NAME is the Hugging Face name. Both moments are there for each parameter that
+ * was trained: for none of an imported model, not for a frozen one. Root
+ * attributes:
  *
  *   format = "bitnet-checkpoint"   format_version = 1 (int64)   producer
  *   config_json   tokenizer ("byte", or tokenizer JSON)   device
@@ -53,9 +54,9 @@ typedef struct bn_train_state {
     const char *device;
 } bn_train_state;
 
-/* One parameter in host memory. For saving, all of moment1 and moment2 are
- * present or all are NULL; for loading, NULL means not wanted. Each points to
- * contiguous floats of `shape`. */
+/* One parameter in host memory, each pointer to contiguous floats of `shape`. For
+ * saving, both moments are present or both NULL; for loading, NULL means not
+ * wanted, and moments that the file does not have are zeros. */
 typedef struct bn_checkpoint_param {
     const char *name;
     int ndim;

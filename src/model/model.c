@@ -192,6 +192,31 @@ bn_status bn_model_register(bn_model *model, bn_model_mode mode)
     return bn_param_set_layout(set);
 }
 
+bn_status bn_model_freeze(bn_model *model, const bn_strings *patterns)
+{
+    bn_param_set *set = &model->params;
+    for (size_t i = 0; i < patterns->count; i++) {
+        const char *pattern = patterns->items[i];
+        const bool thaw = pattern[0] == '!';
+        int matches = 0;
+        for (int k = 0; k < set->count; k++) {
+            if (!bn_config_matches(pattern + thaw, set->items[k]->name))
+                continue;
+            set->items[k]->trainable = thaw;
+            matches++;
+        }
+        if (matches == 0)
+            return bn_error(BN_BAD_CONFIG, "training.freeze: \"%.60s\" matches no parameter",
+                            pattern);
+    }
+    BN_TRY(bn_param_set_layout(set));
+    return set->train_bytes ? BN_OK
+                            : bn_error(BN_BAD_CONFIG,
+                                       "training.freeze: expected to leave something to train, "
+                                       "found all %d parameters frozen",
+                                       set->count);
+}
+
 bn_status bn_model_create(const bn_config *config, int64_t vocab, bn_backend *backend,
                           bn_model_mode mode, bn_model **out)
 {
@@ -294,11 +319,10 @@ static bn_status alloc_rope(bn_model *model)
 bn_status bn_model_alloc(bn_model *model, bool with_grads)
 {
     bn_backend *be = model->backend;
-    const size_t block = model->params.block_bytes;
     bool only_packed = false;
-    BN_TRY(bn_error_in(be->alloc(be, block, &model->values), "weights"));
+    BN_TRY(bn_error_in(be->alloc(be, model->params.block_bytes, &model->values), "weights"));
     if (with_grads)
-        BN_TRY(bn_error_in(be->alloc(be, block, &model->grads), "gradients"));
+        BN_TRY(bn_error_in(be->alloc(be, model->params.train_bytes, &model->grads), "gradients"));
     bn_param_set_bind(&model->params, &model->values, with_grads ? &model->grads : NULL);
     for (int i = 0; i < model->n_linears; i++)
         only_packed |= bn_tensor_present(&model->linears[i]->codes) && !model->linears[i]->weight;

@@ -53,7 +53,7 @@ typedef struct bn_model {
     int n_linears;
     bn_param_set params;
     bn_buffer values, grads, packed, tables, head;
-    bn_tensor rope; /* [positions, head_dim]; memory after bn_model_alloc() */
+    bn_tensor rope;                   /* [positions, head_dim]; memory after bn_model_alloc() */
     bn_tensor head_codes, head_scale; /* memory after bn_model_quantize_head() */
 } bn_model;
 
@@ -75,6 +75,11 @@ int bn_model_quantize(bn_model *model, const bn_config *config);
 bn_status bn_model_check_rules(const bn_model *model, const bn_config *config) BN_MUST_CHECK;
 
 bn_status bn_model_register(bn_model *model, bn_model_mode mode) BN_MUST_CHECK;
+
+/* training.freeze: parameters without gradients. After bn_model_register(),
+ * before bn_model_alloc(). BN_BAD_CONFIG: a pattern matches nothing, or nothing
+ * is left to train. */
+bn_status bn_model_freeze(bn_model *model, const bn_strings *patterns) BN_MUST_CHECK;
 
 /* The steps above, driven by config->quantization. */
 bn_status bn_model_create(const bn_config *config, int64_t vocab, bn_backend *backend,

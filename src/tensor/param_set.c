@@ -90,21 +90,23 @@ bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind ki
 
 bn_status bn_param_set_layout(bn_param_set *set)
 {
-    size_t at = 0;
-    for (int decay = 1; decay >= 0; decay--) {
+    enum { DECAYING, CONSTANT, FROZEN, PARTS };
+    size_t at = 0, ends[PARTS];
+    for (int part = 0; part < PARTS; part++) {
         for (int i = 0; i < set->count; i++) {
             bn_param *p = set->items[i];
-            if (p->decay != (decay == 1))
+            if (part != (!p->trainable ? FROZEN : p->decay ? DECAYING : CONSTANT))
                 continue;
             p->offset = at;
             if (!bn_add_size(at, bn_tensor_bytes(&p->value), &at) || at > SIZE_MAX / 2)
                 return bn_error(BN_FAIL, "the parameters need more memory than can be addressed");
             at = bn_align_up(at, BN_ALIGN);
         }
-        if (decay)
-            set->decay_bytes = at;
+        ends[part] = at;
     }
-    set->block_bytes = at;
+    set->decay_bytes = ends[DECAYING];
+    set->train_bytes = ends[CONSTANT];
+    set->block_bytes = ends[FROZEN];
     return BN_OK;
 }
 
@@ -113,7 +115,7 @@ void bn_param_set_bind(bn_param_set *set, const bn_buffer *values, const bn_buff
     for (int i = 0; i < set->count; i++) {
         bn_param *p = set->items[i];
         p->value = bn_tensor_at(p->value, values, p->offset);
-        p->grad = bn_tensor_at(p->grad, grads, p->offset);
+        p->grad = bn_tensor_at(p->grad, p->trainable ? grads : NULL, p->offset);
     }
 }
 
@@ -131,8 +133,17 @@ int64_t bn_param_set_numel(const bn_param_set *set)
     return n;
 }
 
+int64_t bn_param_set_trainable(const bn_param_set *set)
+{
+    int64_t n = 0;
+    for (int i = 0; i < set->count; i++)
+        if (set->items[i]->trainable)
+            n += bn_tensor_numel(&set->items[i]->value);
+    return n;
+}
+
 bn_tensor bn_param_set_flat(const bn_param_set *set, const bn_buffer *buffer)
 {
-    int64_t n = (int64_t)(set->block_bytes / bn_dtype_size(set->real));
+    int64_t n = (int64_t)(set->train_bytes / bn_dtype_size(set->real));
     return bn_tensor_at(bn_tensor_1d(set->real, n), buffer, 0);
 }

@@ -2,8 +2,9 @@
  *
  * Parameters are laid out in one flat block per role (values, gradients,
  * moments), all with the same offsets, so the optimizer is a flat loop and a
- * checkpoint a short list. Those that decay come first. Every parameter starts
- * at a multiple of BN_ALIGN bytes; the padding between is zero and stays zero.
+ * checkpoint a short list. Those that decay come first, frozen ones last: blocks
+ * of gradients and moments end where these begin. Every parameter starts at a
+ * multiple of BN_ALIGN bytes; the padding between is zero and stays zero.
  */
 #ifndef BN_TENSOR_PARAM_SET_H
 #define BN_TENSOR_PARAM_SET_H
@@ -24,10 +25,10 @@ typedef struct bn_param {
     char name[BN_PARAM_NAME_MAX]; /* Hugging Face's, "model.layers.0..." */
     bn_param_kind kind;
     bool decay;      /* weight decay applies (2-D weights) */
-    bool trainable;  /* gets a gradient */
+    bool trainable;  /* gets a gradient; false: frozen */
     size_t offset;   /* bytes from the start of each role block */
     bn_tensor value; /* has memory after bn_param_set_bind() */
-    bn_tensor grad;  /* absent memory when bound without gradients */
+    bn_tensor grad;  /* absent memory when frozen, or bound without gradients */
 } bn_param;
 
 typedef struct bn_param_set {
@@ -36,8 +37,9 @@ typedef struct bn_param_set {
     int count, capacity;
     int *slots; /* finds items by name */
     /* After bn_param_set_layout: */
-    size_t block_bytes; /* of one role block */
-    size_t decay_bytes; /* the part of it, from the start, that decays */
+    size_t block_bytes; /* of all values */
+    size_t train_bytes; /* the part of them, from the start, that is trained */
+    size_t decay_bytes; /* the part of that, from the start, that decays */
 } bn_param_set;
 
 void bn_param_set_init(bn_param_set *set, bn_dtype real);
@@ -48,19 +50,21 @@ void bn_param_set_clear(bn_param_set *set);
 bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind kind, int ndim,
                            const int64_t *shape, bn_param **out) BN_MUST_CHECK;
 
-/* Fixes offsets; no bn_param_set_add() afterwards. */
+/* Fixes offsets; no bn_param_set_add() afterwards. Again after `trainable` of
+ * some has changed, before bn_param_set_bind(). */
 bn_status bn_param_set_layout(bn_param_set *set) BN_MUST_CHECK;
 
-/* Points every value into `values` and every gradient into `grads` (NULL:
- * no gradients). Both are at least block_bytes. */
+/* Points every value into `values` (block_bytes) and every gradient into `grads`
+ * (train_bytes; NULL: no gradients). */
 void bn_param_set_bind(bn_param_set *set, const bn_buffer *values, const bn_buffer *grads);
 
 bn_param *bn_param_set_find(const bn_param_set *set, const char *name); /* NULL: none */
 
-/* Number of parameter elements (without padding). */
+/* Number of parameter elements (without padding): of all, and of what is trained. */
 int64_t bn_param_set_numel(const bn_param_set *set);
+int64_t bn_param_set_trainable(const bn_param_set *set);
 
-/* A whole role block in `buffer` as one flat real tensor. */
+/* What is trained of a role block in `buffer`, as one flat real tensor. */
 bn_tensor bn_param_set_flat(const bn_param_set *set, const bn_buffer *buffer);
 
 #endif

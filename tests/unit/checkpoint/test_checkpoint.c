@@ -110,9 +110,11 @@ static void test_without_moments(void **state)
     bn_checkpoint_param params[2];
     const bn_train_state s = sample_state(0);
     bn_checkpoint *c;
-    float m[6];
+    float m[6] = {1.0f};
+    const float zeros[6] = {0.0f};
     (void)state;
     sample_params(params);
+    float *const kept1 = params[1].moment1, *const kept2 = params[1].moment2;
     for (int i = 0; i < 2; i++)
         params[i].moment1 = params[i].moment2 = NULL;
     assert_ok(bn_checkpoint_save("b.h5", &s, params, 2, NULL, 0));
@@ -120,8 +122,19 @@ static void test_without_moments(void **state)
     assert_false(bn_checkpoint_has_moments(c));
     assert_ok(bn_checkpoint_load(c, params, 2));
     params[0].moment1 = m;
-    assert_fails(bn_checkpoint_load(c, params, 2), BN_BAD_DATA, "adam_m/model.layers.0");
+    assert_ok(bn_checkpoint_load(c, params, 2));
+    assert_memory_equal(m, zeros, sizeof m);
     bn_checkpoint_close(c);
+    params[0].moment1 = NULL; /* frozen; the other one was trained */
+    params[1].moment1 = kept1;
+    params[1].moment2 = kept2;
+    assert_ok(bn_checkpoint_save("b.h5", &s, params, 2, NULL, 0));
+    assert_ok(bn_checkpoint_open("b.h5", &c));
+    assert_true(bn_checkpoint_has_moments(c));
+    assert_ok(bn_checkpoint_load(c, params, 2));
+    bn_checkpoint_close(c);
+    params[1].moment2 = NULL;
+    assert_fails(bn_checkpoint_save("b.h5", &s, params, 2, NULL, 0), BN_FAIL, "one of two moments");
 }
 
 static void test_wrong_model(void **state)
@@ -178,7 +191,7 @@ static void test_schema(void **state)
     const struct {
         const char *format;
         int64_t version;
-        bn_h5_array arrays[2];
+        bn_h5_array arrays[3];
         const char *part;
     } cases[] = {
         {"bitnet-packed",
@@ -193,7 +206,13 @@ static void test_schema(void **state)
         {"bitnet-checkpoint",
          1,
          {{"params/a", BN_H5_F32, 1, {2}, x}, {"adam_m/a", BN_H5_F32, 1, {2}, x}},
-         "expected moments for all 1"},
+         "expected both moments of a parameter, found 1 and 0"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m/b", BN_H5_F32, 1, {2}, x},
+          {"adam_v/b", BN_H5_F32, 1, {2}, x}},
+         "1 moments belong to no parameter"},
         {"bitnet-checkpoint",
          1,
          {{"params/a", BN_H5_F32, 1, {2}, bad}},
@@ -217,7 +236,7 @@ static void test_schema(void **state)
         assert_ok(bn_h5_put_f64(f, NULL, "elapsed_s", 1));
         for (int k = 0; k < 4; k++)
             assert_ok(bn_h5_put_string(f, NULL, strings[k], "x"));
-        for (int k = 0; k < 2 && cases[i].arrays[k].name; k++)
+        for (int k = 0; k < 3 && cases[i].arrays[k].name; k++)
             assert_ok(bn_h5_put(f, &cases[i].arrays[k]));
         assert_ok(bn_h5_commit(f));
         assert_fails(open_and_load("schema.h5"), BN_BAD_DATA, cases[i].part);
