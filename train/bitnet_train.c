@@ -17,7 +17,7 @@
 #include "train/tune.h"
 
 typedef struct arguments {
-    const char *config, *resume, *init_from, *device, *output_dir;
+    const char *config, *resume, *init_from, *base, *device, *output_dir;
     bn_strings set;
     int64_t threads, seed, max_steps, stop_after;
     uint64_t max_memory;
@@ -32,6 +32,8 @@ static const bn_option option_table[] = {
     {"set", 's', "KEY=VALUE", BN_OPT_LIST, AT(set),
      "change one configuration key, as in training.max_steps=500; may be repeated"},
     {"output-dir", 'o', "DIR", BN_OPT_STRING, AT(output_dir), "output folder (output_dir)"},
+    {"base", 'b', "MODEL", BN_OPT_STRING, AT(base),
+     "train adapters over this model, which stays as it is (adapter.base)"},
     {"resume", 'r', "auto|PATH", BN_OPT_STRING, AT(resume),
      "go on from the newest good checkpoint of the output folder, or from PATH"},
     {"init-from", 0, "MODEL", BN_OPT_STRING, AT(init_from),
@@ -156,6 +158,8 @@ static bn_status apply_arguments(bn_config *config, const arguments *args,
         BN_TRY(set_string(config, "output_dir", args->output_dir));
     if (args->init_from)
         BN_TRY(set_string(config, "training.init_from", args->init_from));
+    if (args->base)
+        BN_TRY(set_string(config, "adapter.base", args->base));
     if (args->device && !is_reference(args->device))
         BN_TRY(set_string(config, "training.device", args->device));
     if (bn_options_given(&program, options, "threads"))

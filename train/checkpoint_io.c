@@ -1,10 +1,12 @@
 #include "train/checkpoint_io.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "train/adapter_run.h"
 #include "model/load.h"
 
 #define PRODUCER "bitnet-train"
@@ -19,7 +21,7 @@ typedef struct host_params {
 
 static bool within_reach(const bn_trainer *t)
 {
-    return t->backend->real == BN_F32 && t->model->values.host && t->optimizer.m.host &&
+    return t->backend->real == BN_F32 && t->values->host && t->optimizer.m.host &&
            t->optimizer.v.host;
 }
 
@@ -49,7 +51,7 @@ static void host_params_clear(host_params *host)
 
 static bn_status host_params_init(const bn_trainer *t, host_params *out)
 {
-    const bn_param_set *set = &t->model->params;
+    const bn_param_set *set = t->params;
     const size_t floats = role_floats(set);
     *out = (host_params){.count = set->count};
     out->items = calloc((size_t)set->count, sizeof *out->items);
@@ -86,7 +88,7 @@ static bn_status host_params_move(bn_trainer *t, host_params *host, bool to_devi
     for (int i = 0; i < host->count; i++) {
         float *const at[] = {host->items[i].value, host->items[i].moment1, host->items[i].moment2};
         bn_tensor tensors[3];
-        const int roles = role_tensors(t, t->model->params.items[i], tensors);
+        const int roles = role_tensors(t, t->params->items[i], tensors);
         for (int k = 0; k < roles; k++) {
             const int64_t n = bn_tensor_numel(&tensors[k]);
             BN_TRY(to_device ? bn_backend_put_f32(t->backend, &tensors[k], at[k], n)
@@ -156,14 +158,17 @@ bn_status bn_trainer_save(bn_trainer *t, const char *path, uint64_t metrics_byte
     BN_TRY_OUT(host_params_init(t, &host));
     BN_TRY_OUT(host_params_move(t, &host, false));
     state.config_json = config;
-    const bn_checkpoint_extra extras[] = {
+    bn_checkpoint_extra extras[5] = {
         {"progress", progress, strlen(progress)},
         {"data", &t->data->identity, sizeof t->data->identity},
         {"telemetry_codes", t->telemetry.codes, t->telemetry.code_bytes},
         {"telemetry_scales", t->telemetry.scales,
          (size_t)t->telemetry.count * sizeof *t->telemetry.scales},
     };
-    const int extra_count = t->telemetry.count ? 4 : 2;
+    int extra_count = t->telemetry.count ? 4 : 2;
+    if (t->adapter) /* its base has no shadow weights to measure */
+        extras[extra_count++] =
+            (bn_checkpoint_extra){BN_ADAPTER_BASE, t->base_id, sizeof t->base_id};
     BN_TRY_OUT(bn_checkpoint_save(path, &state, host.items, host.count, extras, extra_count));
 out:
     host_params_clear(&host);
@@ -176,8 +181,8 @@ uint64_t bn_trainer_save_bytes(const bn_trainer *t)
 {
     enum { PER_ARRAY = 4096, FIXED = 1 << 16 }; /* what HDF5 keeps around the data */
     const char *tokenizer = bn_tokenizer_source(t->data->tokenizer);
-    const uint64_t arrays = 3 * (uint64_t)t->model->params.count;
-    const uint64_t floats = role_floats(&t->model->params);
+    const uint64_t arrays = 3 * (uint64_t)t->params->count;
+    const uint64_t floats = role_floats(t->params);
     return FIXED + arrays * PER_ARRAY + floats * sizeof(float) + t->telemetry.code_bytes +
            strlen(tokenizer);
 }
@@ -358,10 +363,12 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restor
     *out = (bn_restored){0};
     const bn_train_state *state = bn_checkpoint_state(checkpoint);
     bn_config saved;
+    /* Adapters may be in a few layers only. */
     BN_TRY(bn_model_config_parse("the checkpoint's configuration", state->config_json,
-                                 bn_checkpoint_count(checkpoint), &saved));
+                                 t->adapter ? INT_MAX : bn_checkpoint_count(checkpoint), &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
     BN_TRY_OUT(check_saved_tokenizer(t, state));
+    BN_TRY_OUT(bn_adapter_run_check(t, checkpoint));
     BN_TRY_OUT(restore_arrays(t, checkpoint));
     if (state->step == 0) { /* an import, say: nothing but the weights is there to go on from */
         out->data_restarted = true;

@@ -11,6 +11,7 @@
  *   data              bn_data_identity: what the run learned from
  *   telemetry_codes   the baseline of telemetry.h: packed codes
  *   telemetry_scales  the same: mean scales, float64
+ *   base              of adapters: the identity of their base (model/adapter.h)
  */
 #ifndef BN_TRAIN_CHECKPOINT_IO_H
 #define BN_TRAIN_CHECKPOINT_IO_H

@@ -6,7 +6,9 @@ static bn_status record(const bn_model *model, const bn_tensor *input, const bn_
     const bool classifier = bn_model_is_classifier(model);
     BN_TRY(bn_tape_new(model->backend, out));
     bn_tape *tape = *out;
-    bn_graph graph = {.tape = tape, .dropout = training ? model->dropout : 0.0};
+    bn_graph graph = {.tape = tape,
+                      .dropout = training ? model->dropout : 0.0,
+                      .adapter_dropout = training ? model->adapter_dropout : 0.0};
     if (!training)
         bn_tape_no_grad_push(tape);
     *loss = bn_model_score(model, &graph, bn_tape_input(tape, input), bn_tape_input(tape, labels),

@@ -21,11 +21,16 @@ static void count_parameters(const bn_model *model, bn_size_report *out)
                             [BN_PARAM_NORM] = &out->norm,
                             [BN_PARAM_BIAS] = &out->bias};
         *kinds[p->kind] += n;
-        out->parameters += n;
     }
-    for (int i = 0; i < model->n_linears; i++)
-        if (model->linears[i]->is_bit)
-            out->quantized += bn_tensor_numel(&model->linears[i]->weight->value);
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_linear_layer *layer = model->linears[i];
+        const int64_t n = layer->out * layer->in;
+        if (layer->is_bit)
+            out->quantized += n;
+        if (!layer->weight)
+            out->linear += n;
+    }
+    out->parameters = bn_model_numel(model);
     out->packed_bytes = (int64_t)bn_model_packed_bytes(model);
 }
 
@@ -35,7 +40,6 @@ static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_mem
     bn_train_graphs graphs;
     bn_tensor input, labels;
     BN_TRY(bn_feed_shapes(config, model, &input, &labels));
-    bn_param_set_bind(&model->params, NULL, NULL);
     BN_TRY(bn_train_graphs_record(model, &input, &labels, &graphs));
     const bn_tape_memory tape = bn_tape_memory_of(graphs.train);
     out->arena = bn_train_graphs_arena(&graphs);
@@ -54,25 +58,40 @@ static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_mem
 bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend *backend,
                               bn_size_report *out)
 {
-    bn_model *model;
+    const bool adapts = config->adapter.base != NULL;
+    bn_model *model = NULL;
+    bn_adapter *adapter = NULL;
+    bn_status status = BN_OK;
+    bn_memory_report *memory = &out->memory;
     *out = (bn_size_report){
         .tokens_per_step = bn_tokens_per_step(config),
         .steps = config->training.max_steps,
     };
-    BN_TRY(bn_model_create(config, vocab, backend, BN_MODEL_FLOAT, &model));
-    bn_memory_report *memory = &out->memory;
+    BN_TRY_OUT(
+        bn_model_create(config, vocab, backend, adapts ? BN_MODEL_PACKED : BN_MODEL_FLOAT, &model));
     count_parameters(model, out);
-    bn_status status = bn_model_check_rules(model, config);
-    if (status == BN_OK)
-        status = bn_model_freeze(model, &config->training.freeze);
-    out->trainable = bn_param_set_trainable(&model->params);
-    if (status == BN_OK)
-        status = measure_graphs(config, model, memory);
+    BN_TRY_OUT(bn_model_check_rules(model, config));
+    bn_param_set_bind(&model->params, NULL, NULL);
+    const bn_param_set *trained = &model->params;
     memory->weights = model->params.block_bytes;
-    memory->gradients = model->params.train_bytes;
-    memory->moments = bn_optimizer_bytes(&model->params);
+    if (adapts) {
+        BN_TRY_OUT(bn_adapter_new(config, model, &adapter));
+        bn_adapter_use(model, adapter);
+        trained = &adapter->params;
+        out->adapters = bn_param_set_numel(trained);
+        out->parameters += out->adapters;
+        memory->weights += trained->block_bytes + (size_t)out->packed_bytes;
+    } else {
+        BN_TRY_OUT(bn_model_freeze(model, &config->training.freeze));
+    }
+    out->trainable = bn_param_set_trainable(trained);
+    memory->gradients = trained->train_bytes;
+    memory->moments = bn_optimizer_bytes(trained);
+    BN_TRY_OUT(measure_graphs(config, model, memory));
     memory->total =
         memory->weights + memory->gradients + memory->moments + memory->arena + memory->tables;
+out:
+    bn_adapter_free(adapter);
     bn_model_free(model);
     return status;
 }

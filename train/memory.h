@@ -7,7 +7,7 @@
 /* Bytes on the device. The arena is smaller than the sum of its roles: they
  * are not at their largest at the same moment, and memory is used again. */
 typedef struct bn_memory_report {
-    size_t weights;   /* float shadow weights, norms, embedding */
+    size_t weights;   /* float shadow weights or the packed base, norms, embedding, adapters */
     size_t gradients; /* of parameters */
     size_t moments;   /* AdamW's m and v */
     size_t arena;     /* activations, their gradients, kernel scratch */
@@ -23,6 +23,7 @@ typedef struct bn_memory_report {
 
 typedef struct bn_size_report {
     int64_t parameters, linear, embedding, norm, bias; /* elements */
+    int64_t adapters;                                  /* of them in adapters */
     int64_t trainable;                                 /* of them not frozen */
     int64_t quantized;                                 /* of them in BitLinear layers */
     int64_t packed_bytes; /* codes and scales of the BitLinear layers once exported */

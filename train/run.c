@@ -595,8 +595,8 @@ static bn_status summarize(run *r, char **out)
     bn_json_int(&json, "peak_device_bytes", (int64_t)memory.peak_bytes);
     bn_json_double(&json, "device_fragmentation", memory.fragmentation);
     write_devices(r, &json);
-    bn_json_int(&json, "parameters", bn_param_set_numel(&t->model->params));
-    bn_json_int(&json, "trainable_parameters", bn_param_set_trainable(&t->model->params));
+    bn_json_int(&json, "parameters", bn_trainer_parameters(t));
+    bn_json_int(&json, "trainable_parameters", bn_param_set_trainable(t->params));
     bn_json_string(&json, "checkpoint", path);
     bn_json_object_end(&json);
     free(path);

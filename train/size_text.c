@@ -39,7 +39,7 @@ enum { MEMORY_ROWS = 11 };
 static void memory_rows(const bn_memory_report *m, memory_row rows[MEMORY_ROWS])
 {
     const memory_row all[MEMORY_ROWS] = {
-        {"weights", "weights (float)", false, m->weights},
+        {"weights", "weights", false, m->weights},
         {"gradients", "gradients", false, m->gradients},
         {"moments", "optimizer moments", false, m->moments},
         {"arena", "activations, one arena", false, m->arena},
@@ -66,6 +66,7 @@ bn_status bn_size_report_table(const bn_size_report *r, double speed, char **tex
     bn_text_addf(&out, "  embedding   %14lld\n", (long long)r->embedding);
     bn_text_addf(&out, "  norm        %14lld\n", (long long)r->norm);
     bn_text_addf(&out, "  bias        %14lld\n", (long long)r->bias);
+    bn_text_addf(&out, "  adapters    %14lld\n", (long long)r->adapters);
     bn_text_addf(&out, "trainable     %14lld  (%.1f %%)\n", (long long)r->trainable,
                  100.0 * (double)r->trainable / (double)r->parameters);
     bn_text_addf(&out, "quantized     %14lld  (%.1f %%), packed %s\n", (long long)r->quantized,
@@ -98,6 +99,7 @@ bn_status bn_size_report_json(const bn_size_report *r, double speed, char **text
     bn_json_int(&json, "embedding", r->embedding);
     bn_json_int(&json, "norm", r->norm);
     bn_json_int(&json, "bias", r->bias);
+    bn_json_int(&json, "adapters", r->adapters);
     bn_json_int(&json, "trainable", r->trainable);
     bn_json_int(&json, "quantized", r->quantized);
     bn_json_double(&json, "quantized_share", quantized_share(r));

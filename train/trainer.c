@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/timer.h"
+#include "train/adapter_run.h"
 
 int64_t bn_tokens_per_step(const bn_config *config)
 {
@@ -27,9 +28,10 @@ static bn_status alloc_logits(bn_trainer *t)
 static bn_status take_memory(bn_trainer *t)
 {
     bn_backend *be = t->backend;
-    BN_TRY(bn_model_alloc(t->model, true));
-    BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, &t->model->params, &t->model->values,
-                             &t->model->grads));
+    if (!t->adapter)
+        BN_TRY(bn_model_alloc(t->model, true));
+    BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, t->params, t->values,
+                             t->adapter ? &t->adapter->grads : &t->model->grads));
     BN_TRY(bn_feed_init(t->config, t->data, t->model, &t->feed));
     BN_TRY(bn_train_graphs_record(t->model, &t->feed.input, &t->feed.labels, &t->graphs));
     BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),
@@ -50,15 +52,31 @@ static bn_status check_backward(const bn_trainer *t)
     return BN_OK;
 }
 
+static bn_status make_model(bn_trainer *t, int64_t vocab)
+{
+    BN_TRY(bn_model_create(t->config, vocab, t->backend, BN_MODEL_FLOAT, &t->model));
+    BN_TRY(bn_model_check_rules(t->model, t->config));
+    t->params = &t->model->params;
+    t->values = &t->model->values;
+    return bn_model_freeze(t->model, &t->config->training.freeze);
+}
+
+static bn_status make_adapter(bn_trainer *t)
+{
+    BN_TRY(bn_adapter_run_open(t));
+    t->params = &t->adapter->params;
+    t->values = &t->adapter->values;
+    return BN_OK;
+}
+
 static bn_status build(bn_trainer *t)
 {
     const int64_t vocab = bn_tokenizer_vocab_size(t->data->tokenizer);
-    BN_TRY(bn_model_create(t->config, vocab, t->backend, BN_MODEL_FLOAT, &t->model));
-    BN_TRY(bn_model_check_rules(t->model, t->config));
+    BN_TRY(t->config->adapter.base ? make_adapter(t) : make_model(t, vocab));
     BN_TRY(check_backward(t));
-    BN_TRY(bn_model_freeze(t->model, &t->config->training.freeze));
     BN_TRY(bn_memory_explain(take_memory(t), t->config, vocab, t->backend));
-    BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
+    if (!t->adapter)
+        BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
     BN_TRY(alloc_logits(t));
     BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
     BN_TRY(bn_layer_health_init(&t->health, t->telemetry.count));
@@ -100,7 +118,11 @@ void bn_trainer_free(bn_trainer *t)
     t->backend->release(t->backend, &t->arena);
     bn_feed_clear(&t->feed);
     free(t->logits);
-    bn_model_free(t->model);
+    bn_adapter_free(t->adapter);
+    if (t->base.model)
+        bn_loaded_clear(&t->base);
+    else
+        bn_model_free(t->model);
     free(t);
 }
 
@@ -219,6 +241,11 @@ size_t bn_trainer_batch_bytes(const bn_trainer *t)
 {
     return (size_t)t->config->training.gradient_accumulation_steps *
            (bn_tensor_bytes(&t->feed.input) + bn_tensor_bytes(&t->feed.labels));
+}
+
+int64_t bn_trainer_parameters(const bn_trainer *t)
+{
+    return bn_model_numel(t->model) + (t->adapter ? bn_param_set_numel(t->params) : 0);
 }
 
 bn_device_memory bn_trainer_device_memory(const bn_trainer *t)

@@ -13,6 +13,8 @@
 #ifndef BN_TRAIN_TRAINER_H
 #define BN_TRAIN_TRAINER_H
 
+#include "model/adapter.h"
+#include "model/load.h"
 #include "train/feed.h"
 #include "train/graphs.h"
 #include "train/health.h"
@@ -45,6 +47,11 @@ typedef struct bn_trainer {
     const bn_train_data *data; /* borrowed */
     bn_backend *backend;       /* borrowed */
     bn_model *model;
+    bn_loaded base;      /* of adapters: owns `model`; else {0} */
+    bn_adapter *adapter; /* what is trained; NULL: the model itself */
+    uint8_t base_id[BN_SHA256_BYTES];
+    bn_param_set *params; /* borrowed: the adapter's or the model's */
+    bn_buffer *values;    /* their block */
     bn_optimizer optimizer;
     bn_schedule schedule;
     bn_telemetry telemetry;
@@ -98,6 +105,9 @@ int64_t bn_tokens_per_step(const bn_config *config);
 
 /* Bytes of inputs and labels of one step. */
 size_t bn_trainer_batch_bytes(const bn_trainer *trainer);
+
+/* Weights of the model and its adapters, trained or not. */
+int64_t bn_trainer_parameters(const bn_trainer *trainer);
 
 bn_device_memory bn_trainer_device_memory(const bn_trainer *trainer);
 

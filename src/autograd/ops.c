@@ -66,6 +66,11 @@ bn_value bn_mul(bn_tape *t, bn_value a, bn_value b)
     return record(t, BN_OP_MUL, NULL, 2, (bn_value[]){a, b});
 }
 
+bn_value bn_scale(bn_tape *t, bn_value x, double factor)
+{
+    return record(t, BN_OP_SCALE, &(bn_op_params){.scale = {factor}}, 1, &x);
+}
+
 bn_value bn_silu(bn_tape *t, bn_value x)
 {
     return record(t, BN_OP_SILU, NULL, 1, &x);

@@ -20,6 +20,7 @@ bn_value bn_act_fake_quant(bn_tape *t, bn_value x, bool per_tensor);
 bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, const bn_weight_params *params);
 bn_value bn_add(bn_tape *t, bn_value a, bn_value b);
 bn_value bn_mul(bn_tape *t, bn_value a, bn_value b);
+bn_value bn_scale(bn_tape *t, bn_value x, double factor);
 bn_value bn_silu(bn_tape *t, bn_value x);
 bn_value bn_relu2(bn_tape *t, bn_value x);
 bn_value bn_glu(bn_tape *t, bn_value gate, bn_value up, bn_activation activation);

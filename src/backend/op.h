@@ -71,6 +71,9 @@ typedef union bn_op_params {
     } act;               /* ACT_QUANT, ACT_FAKE_QUANT */
     bn_weight_params weight;
     struct {
+        double factor;
+    } scale;
+    struct {
         bn_activation activation;
     } glu;
     struct {

@@ -300,6 +300,7 @@ static const infer_fn infer_table[BN_OP_COUNT] = {
     [BN_OP_WEIGHT_FAKE_QUANT] = infer_weight_fake_quant,
     [BN_OP_ADD] = infer_binary,
     [BN_OP_MUL] = infer_binary,
+    [BN_OP_SCALE] = infer_unary,
     [BN_OP_SILU] = infer_unary,
     [BN_OP_RELU2] = infer_unary,
     [BN_OP_GLU] = infer_binary,

@@ -118,6 +118,11 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         "%s: training.min_learning_rate: expected at most training.learning_rate "
                         "(%g), found %g",
                         name, c->training.learning_rate, c->training.min_learning_rate);
+    if (c->adapter.base && c->training.init_from)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: adapter.base: the base is what adapters start from: expected "
+                        "training.init_from null, found \"%.60s\"",
+                        name, c->training.init_from);
     if (!tokenizer_is_known(c->data.tokenizer))
         return bn_error(BN_BAD_CONFIG,
                         "%s: data.tokenizer: expected \"byte\" or the path of a tokenizer.json or "

@@ -151,6 +151,7 @@ static inline int64_t bn_config_kv_heads(const bn_config *config)
  * "lm_head", "layers.0", "down_proj" and "model.layers.*.mlp" all do what they
  * say. */
 bool bn_config_matches(const char *pattern, const char *module);
+bool bn_config_matches_any(const bn_strings *patterns, const char *module);
 
 /* The config as it holds for one module, or under one rule: with the values of
  * the first rule of quantization.rules that matches the name. The result shares

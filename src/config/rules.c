@@ -192,13 +192,17 @@ bool bn_config_matches(const char *pattern, const char *module)
     return false;
 }
 
-bool bn_config_keeps_float(const bn_config *config, const char *module)
+bool bn_config_matches_any(const bn_strings *patterns, const char *module)
 {
-    const bn_strings *patterns = &config->quantization.modules_to_not_convert;
     for (size_t i = 0; i < patterns->count; i++)
         if (bn_config_matches(patterns->items[i], module))
             return true;
     return false;
+}
+
+bool bn_config_keeps_float(const bn_config *config, const char *module)
+{
+    return bn_config_matches_any(&config->quantization.modules_to_not_convert, module);
 }
 
 bn_config bn_config_under(const bn_config *config, const bn_config_rule *rule)

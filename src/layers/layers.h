@@ -21,12 +21,15 @@ struct bn_linear_layer;
 /* What recording a graph needs to know besides the layers. */
 typedef struct bn_graph {
     bn_tape *tape;
-    double dropout;        /* 0 outside training */
-    bn_quant_trace *trace; /* NULL except in gradient checks */
+    double dropout;         /* 0 outside training */
+    double adapter_dropout; /* likewise */
+    bn_quant_trace *trace;  /* NULL except in gradient checks */
     /* Told the input of every linear layer before it is quantized; or NULL. */
     void (*see_input)(void *arg, const struct bn_linear_layer *layer, bn_value x);
     void *see_arg;
 } bn_graph;
+
+typedef struct bn_lora bn_lora; /* lora.h */
 
 /* Linear: y = x W^T + b; BitLinear: the same with quantized operands. */
 typedef struct bn_linear_layer {
@@ -37,6 +40,7 @@ typedef struct bn_linear_layer {
     bn_quant_spec quant;
     bn_param *weight, *bias; /* weight is NULL when only packed */
     bn_tensor codes, scale;  /* packed weight; absent memory unless packed */
+    const bn_lora *lora;     /* borrowed: the adapter in use; NULL: none */
 } bn_linear_layer;
 
 bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t in, int64_t out,

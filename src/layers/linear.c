@@ -1,4 +1,5 @@
 #include "layers/layer_util.h"
+#include "layers/lora.h"
 
 bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t in, int64_t out,
                                bool has_bias)
@@ -69,7 +70,7 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
         if (!capture(g, x->x, x->codes, 0, false))
             return BN_NO_VALUE;
     }
-    if (layer->codes.buffer) {
+    if (layer->codes.buffer || !layer->weight) {
         w.codes = bn_tape_input(g->tape, &layer->codes);
         w.scale = bn_tape_input(g->tape, &layer->scale);
     } else {
@@ -121,7 +122,7 @@ static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_lin
     return bn_linear(g->tape, operand, weight, bias);
 }
 
-bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
+static bn_value own_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
 {
     bn_value bias = layer->bias ? bn_tape_param(g->tape, layer->bias) : BN_NO_VALUE;
     if (g->see_input)
@@ -133,4 +134,10 @@ bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_l
     if (layer->quant.weight.quantized && layer->quant.act.quantized)
         return integer_product(layer, g, x, bias);
     return float_product(layer, g, x->x, bias);
+}
+
+bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
+{
+    bn_value y = own_forward(layer, g, x);
+    return layer->lora ? bn_lora_forward(layer->lora, g, x->x, y) : y;
 }

@@ -48,11 +48,36 @@ bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind)
                     bn_config_word("model.kind", kind));
 }
 
-/* Config and tokenizer that a file carries. */
+/* Takes over the config of a run on this base; what the two say of the network
+ * must be the same. */
+static bn_status adopt(bn_loaded *loaded, const bn_config *run)
+{
+    bn_config_diff diff;
+    bn_status status = BN_OK;
+    BN_TRY(bn_config_compare(&loaded->config, run, &diff));
+    for (int64_t i = 0; i < diff.count && status == BN_OK; i++) {
+        const bn_config_difference *d = &diff.items[i];
+        const bool network =
+            strncmp(d->key, "model.", 6) == 0 || strncmp(d->key, "quantization.", 13) == 0;
+        if (network && (d->role & BN_CFG_ARCH))
+            status = bn_error(BN_BAD_CONFIG,
+                              "%s: expected %s, as the base %s has, found %s (the model and "
+                              "quantization sections must be the base's)",
+                              d->key, d->a, loaded->path, d->b);
+    }
+    bn_config_diff_clear(&diff);
+    BN_TRY(status);
+    bn_config_clear(&loaded->config);
+    return bn_config_copy(run, &loaded->config);
+}
+
+/* Config and tokenizer that a file carries, or the run's config. */
 static bn_status open_head(bn_loaded *loaded, const char *config_json, const char *tokenizer,
-                           int tensors)
+                           int tensors, const bn_config *run)
 {
     BN_TRY(bn_model_config_parse(loaded->path, config_json, tensors, &loaded->config));
+    if (run)
+        BN_TRY(adopt(loaded, run));
     bn_status status = bn_tokenizer_new(tokenizer, &loaded->tokenizer);
     return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, loaded->path);
 }
@@ -64,7 +89,7 @@ static bool is_weight_only(const bn_linear_layer *layer)
 }
 
 /* The model of loaded->config without memory. */
-static bn_status make_model(bn_loaded *loaded, bn_backend *backend)
+static bn_status make_model(bn_loaded *loaded, bn_backend *backend, bool packed)
 {
     const bn_config *config = &loaded->config;
     const int64_t vocab = bn_tokenizer_vocab_size(loaded->tokenizer);
@@ -76,7 +101,13 @@ static bn_status make_model(bn_loaded *loaded, bn_backend *backend)
     for (int i = 0; i < model->n_linears && loaded->is_packed; i++)
         if (is_weight_only(model->linears[i]))
             model->linears[i]->is_bit = false;
-    return bn_model_register(model, loaded->is_packed ? BN_MODEL_PACKED : BN_MODEL_FLOAT);
+    for (int i = 0; i < model->n_linears && packed; i++)
+        if (is_weight_only(model->linears[i]) && model->linears[i]->is_bit)
+            return bn_error(BN_BAD_CONFIG,
+                            "%s: quantized weights with float activations have no packed product: "
+                            "adapt the packed file that bitnet-export makes",
+                            loaded->path);
+    return bn_model_register(model, packed ? BN_MODEL_PACKED : BN_MODEL_FLOAT);
 }
 
 /* Room for the largest float tensor; *values is freed by the caller. */
@@ -106,6 +137,32 @@ static bn_checkpoint_param wanted_param(const bn_param *param, float *values)
     return wanted;
 }
 
+/* The linear layer whose weight a file stores under `name`. */
+static bn_linear_layer *quantized_layer(const bn_model *model, const char *name)
+{
+    const size_t length = strlen(name);
+    const char *suffix = ".weight";
+    if (length < strlen(suffix) || strcmp(name + length - strlen(suffix), suffix) != 0)
+        return NULL;
+    for (int i = 0; i < model->n_linears; i++) {
+        bn_linear_layer *layer = model->linears[i];
+        if (layer->quant.weight.quantized && strlen(layer->name) == length - strlen(suffix) &&
+            strncmp(layer->name, name, strlen(layer->name)) == 0)
+            return layer;
+    }
+    return NULL;
+}
+
+/* Of a layer that has only codes: its float weight in a checkpoint. `name` has
+ * room for it. */
+static bn_checkpoint_param wanted_weight(const bn_linear_layer *layer, char name[BN_PARAM_NAME_MAX],
+                                         float *values)
+{
+    snprintf(name, BN_PARAM_NAME_MAX, "%s.weight", layer->name);
+    return (bn_checkpoint_param){
+        .name = name, .ndim = 2, .shape = {layer->out, layer->in}, .value = values};
+}
+
 /* The file holds the model's parameters and no others. Comes before the model
  * gets memory: what a config asks for must not exceed what the file holds. */
 static bn_status check_params(const bn_loaded *loaded, const bn_checkpoint *file)
@@ -114,8 +171,13 @@ static bn_status check_params(const bn_loaded *loaded, const bn_checkpoint *file
     for (int i = 0; i < bn_checkpoint_count(file); i++) {
         bn_checkpoint_param found;
         bn_checkpoint_describe(file, i, &found);
-        if (!bn_param_set_find(set, found.name))
+        if (!bn_param_set_find(set, found.name) && !quantized_layer(loaded->model, found.name))
             return unexpected(loaded->path, found.name);
+    }
+    for (int i = 0; i < loaded->model->n_linears; i++) {
+        char name[BN_PARAM_NAME_MAX];
+        const bn_checkpoint_param wanted = wanted_weight(loaded->model->linears[i], name, NULL);
+        BN_TRY(bn_checkpoint_expect(file, &wanted));
     }
     for (int i = 0; i < set->count; i++) {
         const bn_checkpoint_param wanted = wanted_param(set->items[i], NULL);
@@ -142,18 +204,52 @@ out:
     return status;
 }
 
-static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend)
+/* Quantizes the weights of layers that have only codes, one after the other. */
+static bn_status read_codes(bn_loaded *loaded, bn_checkpoint *file)
+{
+    bn_backend *be = loaded->model->backend;
+    bn_status status = BN_OK;
+    for (int i = 0; i < loaded->model->n_linears && status == BN_OK; i++) {
+        bn_linear_layer *layer = loaded->model->linears[i];
+        char name[BN_PARAM_NAME_MAX];
+        bn_buffer memory = {0};
+        if (layer->weight)
+            continue;
+        bn_tensor weight = bn_tensor_2d(be->real, layer->out, layer->in);
+        const int64_t n = bn_tensor_numel(&weight);
+        float *values = malloc((size_t)n * sizeof *values);
+        const bn_checkpoint_param wanted = wanted_weight(layer, name, values);
+        status = values ? bn_checkpoint_load_one(file, &wanted)
+                        : bn_error_nomem(name, (size_t)n * sizeof *values);
+        if (status == BN_OK)
+            status = be->alloc(be, bn_tensor_bytes(&weight), &memory);
+        weight = bn_tensor_at(weight, &memory, 0);
+        if (status == BN_OK)
+            status = bn_backend_put_f32(be, &weight, values, n);
+        if (status == BN_OK)
+            status = bn_model_pack_layer(loaded->model, layer, &weight);
+        be->release(be, &memory);
+        free(values);
+    }
+    return status;
+}
+
+/* `base`: without float copies of quantized weights. */
+static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend, bool base,
+                                 const bn_config *run)
 {
     bn_status status = BN_OK;
     bn_checkpoint *file = NULL;
     BN_TRY_OUT(bn_checkpoint_open(loaded->path, &file));
     const bn_train_state *state = bn_checkpoint_state(file);
     loaded->step = state->step;
-    BN_TRY_OUT(open_head(loaded, state->config_json, state->tokenizer, bn_checkpoint_count(file)));
-    BN_TRY_OUT(make_model(loaded, backend));
+    BN_TRY_OUT(
+        open_head(loaded, state->config_json, state->tokenizer, bn_checkpoint_count(file), run));
+    BN_TRY_OUT(make_model(loaded, backend, base));
     BN_TRY_OUT(check_params(loaded, file));
     BN_TRY_OUT(bn_model_alloc(loaded->model, false));
     BN_TRY_OUT(read_params(loaded, file));
+    BN_TRY_OUT(read_codes(loaded, file));
 out:
     bn_checkpoint_close(file);
     return status;
@@ -212,22 +308,6 @@ static bn_status read_float(bn_loaded *loaded, bn_packed *file, const bn_param *
     return bn_backend_put_f32(loaded->model->backend, value, values, bn_tensor_numel(value));
 }
 
-/* The linear layer whose weight a packed file stores as codes under `name`. */
-static const bn_linear_layer *ternary_layer(const bn_model *model, const char *name)
-{
-    const size_t length = strlen(name);
-    const char *suffix = ".weight";
-    if (length < strlen(suffix) || strcmp(name + length - strlen(suffix), suffix) != 0)
-        return NULL;
-    for (int i = 0; i < model->n_linears; i++) {
-        const bn_linear_layer *layer = model->linears[i];
-        if (layer->quant.weight.quantized && strlen(layer->name) == length - strlen(suffix) &&
-            strncmp(layer->name, name, strlen(layer->name)) == 0)
-            return layer;
-    }
-    return NULL;
-}
-
 static bn_status expect_ternary(const bn_packed *file, const bn_linear_layer *layer,
                                 const bn_packed_entry **entry)
 {
@@ -243,7 +323,7 @@ static bn_status check_packed(const bn_loaded *loaded, const bn_packed *file)
     const bn_packed_entry *entry;
     for (int i = 0; i < bn_packed_count(file); i++) {
         const char *name = bn_packed_at(file, i)->name;
-        if (!ternary_layer(model, name) && !bn_param_set_find(&model->params, name))
+        if (!quantized_layer(model, name) && !bn_param_set_find(&model->params, name))
             return unexpected(loaded->path, name);
     }
     for (int i = 0; i < model->n_linears; i++)
@@ -271,22 +351,22 @@ static bn_status read_packed(bn_loaded *loaded, bn_packed *file)
     }
     BN_TRY_OUT(alloc_staging(model, &values));
     for (int i = 0; i < model->params.count; i++)
-        if (!ternary_layer(model, model->params.items[i]->name))
+        if (!quantized_layer(model, model->params.items[i]->name))
             BN_TRY_OUT(read_float(loaded, file, model->params.items[i], values));
 out:
     free(values);
     return status;
 }
 
-static bn_status open_packed(bn_loaded *loaded, bn_backend *backend)
+static bn_status open_packed(bn_loaded *loaded, bn_backend *backend, const bn_config *run)
 {
     bn_status status = BN_OK;
     bn_packed *file = NULL;
     loaded->is_packed = true;
     BN_TRY_OUT(bn_packed_open(loaded->path, &file));
     const bn_packed_info *info = bn_packed_get_info(file);
-    BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer, bn_packed_count(file)));
-    BN_TRY_OUT(make_model(loaded, backend));
+    BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer, bn_packed_count(file), run));
+    BN_TRY_OUT(make_model(loaded, backend, true));
     BN_TRY_OUT(check_packed(loaded, file));
     BN_TRY_OUT(bn_model_alloc(loaded->model, false));
     BN_TRY_OUT(read_packed(loaded, file));
@@ -302,9 +382,9 @@ bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run, bn_loa
     *out = (bn_loaded){0};
     BN_TRY_OUT(bn_model_locate(path, &out->path, &kind, &out->skipped));
     if (kind == BN_MODEL_FILE_PACKED) {
-        BN_TRY_OUT(open_packed(out, backend));
+        BN_TRY_OUT(open_packed(out, backend, NULL));
     } else {
-        BN_TRY_OUT(open_checkpoint(out, backend));
+        BN_TRY_OUT(open_checkpoint(out, backend, false, NULL));
         if (run)
             BN_TRY_OUT(bn_model_pack(out->model));
     }
@@ -356,6 +436,21 @@ bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to)
     }
 out:
     free(values);
+    return status;
+}
+
+bn_status bn_loaded_open_base(const char *path, bn_backend *backend, const bn_config *run,
+                              bn_loaded *out)
+{
+    bn_status status = BN_OK;
+    bn_model_file kind;
+    *out = (bn_loaded){0};
+    BN_TRY_OUT(bn_model_locate(path, &out->path, &kind, &out->skipped));
+    BN_TRY_OUT(kind == BN_MODEL_FILE_PACKED ? open_packed(out, backend, run)
+                                            : open_checkpoint(out, backend, true, run));
+out:
+    if (status != BN_OK)
+        bn_loaded_clear(out);
     return status;
 }
 

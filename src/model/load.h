@@ -36,6 +36,12 @@ typedef struct bn_loaded {
  * reason. *out need not be initialised; on failure it is cleared. */
 bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run,
                          bn_loaded *out) BN_MUST_CHECK;
+/* As a frozen base for adapters: packed, not arranged, whatever the file is; of a
+ * checkpoint each quantized weight is packed while it is read, and no float copy
+ * stays. `run`, unless NULL, becomes the config: BN_BAD_CONFIG where it describes
+ * another network, or one that has no packed product. */
+bn_status bn_loaded_open_base(const char *path, bn_backend *backend, const bn_config *run,
+                              bn_loaded *out) BN_MUST_CHECK;
 void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
 
 /* The parameters of `loaded` as those of `to`, a model with memory on any backend;

@@ -103,6 +103,7 @@ bn_status bn_model_new(const bn_config *config, int64_t vocab, bn_backend *backe
         .positions = config->model.max_position_embeddings,
         .tied = config->model.tie_word_embeddings,
         .dropout = config->model.dropout,
+        .adapter_dropout = config->adapter.lora_dropout,
         .initializer = config->model.initializer,
         .initializer_range = config->model.initializer_range,
         .rope_theta = config->model.rope_theta,
@@ -288,6 +289,15 @@ static size_t place_packed(bn_model *model, const bn_buffer *buffer)
     return at;
 }
 
+int64_t bn_model_numel(const bn_model *model)
+{
+    int64_t n = bn_param_set_numel(&model->params);
+    for (int i = 0; i < model->n_linears; i++)
+        if (!model->linears[i]->weight)
+            n += model->linears[i]->out * model->linears[i]->in;
+    return n;
+}
+
 size_t bn_model_packed_bytes(const bn_model *model)
 {
     size_t bytes = 0;
@@ -381,21 +391,24 @@ bn_status bn_model_init(bn_model *model, uint64_t seed)
     return BN_OK;
 }
 
+bn_status bn_model_pack_layer(bn_model *model, bn_linear_layer *layer, const bn_tensor *weight)
+{
+    const bn_op_params params = {.weight = layer->quant.weight.params};
+    bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
+    call.in[0] = *weight;
+    call.out[0] = layer->codes;
+    call.out[1] = layer->scale;
+    return bn_backend_forward_alone(model->backend, &call);
+}
+
 bn_status bn_model_pack(bn_model *model)
 {
-    bn_backend *be = model->backend;
     if (!model->packed.bytes)
         BN_TRY(alloc_packed(model));
     for (int i = 0; i < model->n_linears; i++) {
         bn_linear_layer *layer = model->linears[i];
-        if (!bn_tensor_present(&layer->codes) || !layer->weight)
-            continue;
-        bn_op_params params = {.weight = layer->quant.weight.params};
-        bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
-        call.in[0] = layer->weight->value;
-        call.out[0] = layer->codes;
-        call.out[1] = layer->scale;
-        BN_TRY(bn_backend_forward_alone(be, &call));
+        if (bn_tensor_present(&layer->codes) && layer->weight)
+            BN_TRY(bn_model_pack_layer(model, layer, &layer->weight->value));
     }
     return BN_OK;
 }

@@ -39,7 +39,7 @@ typedef struct bn_model {
     bn_backend *backend; /* borrowed */
     int64_t vocab, hidden, positions;
     bool tied;
-    double dropout; /* applied by training graphs */
+    double dropout, adapter_dropout; /* applied by training graphs */
     bn_cfg_initializer initializer;
     double initializer_range, rope_theta;
     bn_classifier classifier; /* an MLP has only this; a transformer all the others */
@@ -93,6 +93,10 @@ bn_status bn_model_alloc(bn_model *model, bool with_grads) BN_MUST_CHECK;
  * same mean square of an element. */
 bn_status bn_model_init(bn_model *model, uint64_t seed) BN_MUST_CHECK;
 
+/* Quantizes `weight` into the layer's codes and scale, which have memory. */
+bn_status bn_model_pack_layer(bn_model *model, bn_linear_layer *layer,
+                              const bn_tensor *weight) BN_MUST_CHECK;
+
 /* Quantizes every ternary BitLinear once into model->packed, so that graphs
  * recorded afterwards read codes instead of weights. */
 bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
@@ -108,6 +112,9 @@ bn_status bn_model_arrange(bn_model *model) BN_MUST_CHECK;
  * For graphs that are recorded afterwards. BN_USAGE where the head is a
  * BitLinear already or the backend has no such product. */
 bn_status bn_model_quantize_head(bn_model *model) BN_MUST_CHECK;
+
+/* Elements of all weights, whether they are float or packed. */
+int64_t bn_model_numel(const bn_model *model);
 
 /* Bytes of codes and scales of all ternary BitLinear layers. */
 size_t bn_model_packed_bytes(const bn_model *model);

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/rng.h"
 #include "cpu/cpu.h"
+#include "model/adapter.h"
 #include "quant/quantize.h"
 
 /* One graph of the model: quantized and captured, or frozen. */
@@ -20,6 +21,7 @@ typedef struct check_graph {
 typedef struct check_state {
     bn_backend *backend; /* ref64: host memory */
     bn_model *model;
+    bn_adapter *adapter; /* of a config with adapter.base: what is checked */
     bn_buffer tokens, residuals;
     bn_tensor ids, labels;
     bn_quant_trace trace;
@@ -73,9 +75,19 @@ static bn_status loss_of(check_state *s, const check_graph *graph, double *loss)
     return bn_backend_get_scalar(s->backend, bn_tape_tensor(graph->tape, graph->loss), loss);
 }
 
+static const bn_param_set *params_of(const check_state *s)
+{
+    return s->adapter ? &s->adapter->params : &s->model->params;
+}
+
+static const bn_buffer *grads_of(const check_state *s)
+{
+    return s->adapter ? &s->adapter->grads : &s->model->grads;
+}
+
 static bn_status gradients(check_state *s, const check_graph *graph, double *loss)
 {
-    bn_tensor flat = bn_param_set_flat(&s->model->params, &s->model->grads);
+    bn_tensor flat = bn_param_set_flat(params_of(s), grads_of(s));
     BN_TRY(s->backend->fill_zero(s->backend, &flat));
     BN_TRY(loss_of(s, graph, loss));
     return bn_tape_backward(graph->tape, NULL, 1.0);
@@ -179,6 +191,24 @@ static bn_status compare_param(check_state *s, const bn_param *p, int64_t per_te
     return BN_OK;
 }
 
+/* Adapters with random A and B over the frozen model. */
+static bn_status make_adapter(check_state *s, const bn_config *config, uint64_t seed)
+{
+    if (!config->adapter.base)
+        return BN_OK;
+    bn_rng rng = bn_rng_of(seed, UINT64_C(0x2002));
+    BN_TRY(bn_adapter_new(config, s->model, &s->adapter));
+    BN_TRY(bn_adapter_alloc(s->adapter, true));
+    for (int i = 0; i < s->adapter->params.count; i++) {
+        const bn_param *p = s->adapter->params.items[i];
+        double *values = bn_tensor_data(&p->value);
+        for (int64_t k = 0; k < bn_tensor_numel(&p->value); k++)
+            values[k] = bn_rng_normal(&rng) * s->model->initializer_range;
+    }
+    bn_adapter_use(s->model, s->adapter);
+    return BN_OK;
+}
+
 static void clear_state(check_state *s)
 {
     check_graph *graphs[] = {&s->captured, &s->frozen};
@@ -190,6 +220,7 @@ static void clear_state(check_state *s)
     s->backend->release(s->backend, &s->residuals);
     bn_quant_trace_clear(&s->trace);
     free(s->analytic);
+    bn_adapter_free(s->adapter);
     bn_model_free(s->model);
     bn_backend_free(s->backend);
 }
@@ -206,16 +237,18 @@ bn_status bn_model_check_gradients(const bn_config *config, int64_t vocab, int64
     BN_TRY_OUT(bn_model_create(config, vocab, s.backend, BN_MODEL_FLOAT, &s.model));
     BN_TRY_OUT(bn_model_alloc(s.model, true));
     BN_TRY_OUT(bn_model_init(s.model, seed));
+    BN_TRY_OUT(make_adapter(&s, config, seed));
     BN_TRY_OUT(make_batch(&s, s.model->vocab, batch, time, seed));
 
     BN_TRY_OUT(record(&s, &s.captured, true));
     BN_TRY_OUT(gradients(&s, &s.captured, &quantized_loss));
-    s.analytic = malloc(s.model->params.block_bytes);
+    const bn_param_set *params = params_of(&s);
+    s.analytic = malloc(params->train_bytes);
     if (!s.analytic) {
-        status = bn_error_nomem("the gradient check", s.model->params.block_bytes);
+        status = bn_error_nomem("the gradient check", params->train_bytes);
         goto out;
     }
-    memcpy(s.analytic, s.model->grads.host, s.model->params.block_bytes);
+    memcpy(s.analytic, grads_of(&s)->host, params->train_bytes);
     BN_TRY_OUT(freeze_residuals(&s));
     BN_TRY_OUT(record(&s, &s.frozen, false));
     BN_TRY_OUT(gradients(&s, &s.frozen, &frozen_loss));
@@ -227,8 +260,8 @@ bn_status bn_model_check_gradients(const bn_config *config, int64_t vocab, int64
     out->loss_difference = fabs(quantized_loss - frozen_loss);
     out->sites = s.trace.count;
     bn_rng rng = bn_rng_of(seed, UINT64_C(0x2001));
-    for (int i = 0; i < s.model->params.count; i++)
-        BN_TRY_OUT(compare_param(&s, s.model->params.items[i], per_tensor, &rng, out));
+    for (int i = 0; i < params->count; i++)
+        BN_TRY_OUT(compare_param(&s, params->items[i], per_tensor, &rng, out));
 out:
     clear_state(&s);
     return status;

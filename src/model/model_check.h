@@ -13,6 +13,8 @@
 
 #include "model/model.h"
 
+/* With adapter.base set the model is a random one, frozen, and the gradients are
+ * those of adapters over it. */
 typedef struct bn_model_check {
     double loss_difference;        /* |quantized - frozen| loss */
     double route_error;            /* worst gradient difference between the two graphs */

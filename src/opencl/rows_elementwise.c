@@ -1,4 +1,4 @@
-/* Element by element: add, mul, silu, relu2, glu, dropout (kernels/elementwise.cl). */
+/* Element by element: add, mul, scale, silu, relu2, glu, dropout (kernels/elementwise.cl). */
 #include <math.h>
 
 #include "base/rng.h"
@@ -61,6 +61,29 @@ static bn_status mul_backward(bn_backend *backend, const bn_op_call *c)
                          BN_OCL_T(&c->in[0]), BN_OCL_T(&c->in[1]), BN_OCL_T(&c->dout),
                          BN_OCL_T(&c->din[0]), BN_OCL_T(&c->din[1]), BN_OCL_L(n),
                          BN_OCL_I(wanted(c)));
+}
+
+/* to = factor * from, or to += factor * from */
+static bn_status scale(bn_backend *backend, const bn_op_call *c, const bn_tensor *from,
+                       const bn_tensor *to, bool add)
+{
+    bn_ocl *ocl = bn_ocl_of(backend);
+    int64_t n = bn_tensor_numel(from);
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_TIMES, bn_ocl_flat_groups(ocl, n), 1, 1, BN_OCL_T(from),
+                         BN_OCL_T(to), BN_OCL_L(n), BN_OCL_F(c->params->scale.factor),
+                         BN_OCL_I(add));
+}
+
+static bn_status scale_forward(bn_backend *backend, const bn_op_call *c)
+{
+    return scale(backend, c, &c->in[0], &c->out[0], false);
+}
+
+static bn_status scale_backward(bn_backend *backend, const bn_op_call *c)
+{
+    if (!bn_tensor_present(&c->din[0]))
+        return BN_OK;
+    return scale(backend, c, &c->dout, &c->din[0], c->accumulate[0]);
 }
 
 static bn_status activation_forward(bn_backend *backend, const bn_op_call *c)
@@ -142,6 +165,7 @@ void bn_ocl_rows_elementwise(bn_backend *backend)
     } rows[] = {
         {BN_OP_ADD, add_forward, add_backward},
         {BN_OP_MUL, mul_forward, mul_backward},
+        {BN_OP_SCALE, scale_forward, scale_backward},
         {BN_OP_SILU, activation_forward, activation_backward},
         {BN_OP_RELU2, activation_forward, activation_backward},
         {BN_OP_GLU, glu_forward, glu_backward},

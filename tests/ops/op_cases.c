@@ -333,6 +333,16 @@ static void glu(op_case_list *l)
     }
 }
 
+static void scale(op_case_list *l)
+{
+    static const double factors[] = {1, -0.25, 3, 1e-3};
+    for (int i = 0; i < 4; i++) {
+        op_case *k = add(l, BN_OP_SCALE, "factor");
+        reals(k, 0, 1, SHAPE(i + 1, i ? 37 : 1));
+        k->spec.params.scale.factor = factors[i];
+    }
+}
+
 static void dropout(op_case_list *l)
 {
     static const double p[] = {0, 0.1, 0.5, 0.9};
@@ -570,6 +580,7 @@ op_case_list op_cases_new(void)
     binary_cases(&list, BN_OP_MUL);
     activation_cases(&list, BN_OP_SILU, false);
     activation_cases(&list, BN_OP_RELU2, true);
+    scale(&list);
     glu(&list);
     rmsnorm(&list);
     rope(&list);

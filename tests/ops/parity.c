@@ -18,6 +18,7 @@ const parity_limits parity_table[BN_OP_COUNT] = {
     [BN_OP_WEIGHT_FAKE_QUANT] = {0, 0},
     [BN_OP_ADD] = {0, 2e-7},
     [BN_OP_MUL] = {0, 2e-7},
+    [BN_OP_SCALE] = {0, 2e-7},
     [BN_OP_SILU] = {5e-7, 1e-6},
     [BN_OP_RELU2] = {0, 2e-7},
     [BN_OP_GLU] = {5e-7, 1e-6},

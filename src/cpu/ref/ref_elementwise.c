@@ -89,6 +89,30 @@ bn_status REF(bn_mul_backward)(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
+/* x [n] -> y = factor x */
+bn_status REF(bn_scale_forward)(bn_backend *backend, const bn_op_call *c)
+{
+    (void)backend;
+    int64_t n = bn_tensor_numel(&c->in[0]);
+    const real *x = ref_in(c, 0), factor = (real)c->params->scale.factor;
+    real *y = ref_out(c, 0);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = factor * x[i];
+    return BN_OK;
+}
+
+/* dx = factor dy */
+bn_status REF(bn_scale_backward)(bn_backend *backend, const bn_op_call *c)
+{
+    (void)backend;
+    int64_t n = bn_tensor_numel(&c->dout);
+    const real *dy = ref_dout(c), factor = (real)c->params->scale.factor;
+    real *dx = ref_din(c, 0);
+    for (int64_t i = 0; dx && i < n; i++)
+        ref_put(&dx[i], c->accumulate[0], (double)(factor * dy[i]));
+    return BN_OK;
+}
+
 /* x [n] -> y = f(x) */
 static bn_status map(const bn_op_call *c, double (*f)(double))
 {

@@ -1,4 +1,4 @@
-/* elementwise.cl - add, mul, silu, relu2, glu, dropout.
+/* elementwise.cl - add, mul, scale, silu, relu2, glu, dropout.
  *
  * Bound by memory: every operand is read once, every result written once. Each
  * work-item (CPU shape: 4096 elements in float16) or group (GPU shape: 1024 in
@@ -45,6 +45,18 @@ kernel void bn_add(BN_BUFFER(a), BN_BUFFER(b), BN_BUFFER(y), const long n)
     BN_POINTER(const float, b);
     BN_POINTER(float, y);
     BN_FLAT_LOOP(i, n, BN_STORE(BN_LOAD(a, i) + BN_LOAD(b, i), y, i), y[i] = a[i] + b[i]);
+}
+
+/* y = factor x, or y += factor x */
+kernel void bn_times(BN_BUFFER(x), BN_BUFFER(y), const long n, const float factor, const int add)
+{
+    BN_POINTER(const float, x);
+    BN_POINTER(float, y);
+    if (add)
+        BN_FLAT_LOOP(i, n, BN_STORE(BN_LOAD(y, i) + factor * BN_LOAD(x, i), y, i),
+                     y[i] += factor * x[i]);
+    else
+        BN_FLAT_LOOP(i, n, BN_STORE(factor * BN_LOAD(x, i), y, i), y[i] = factor * x[i]);
 }
 
 /* d = dy, or d += dy */

@@ -46,6 +46,13 @@ static void test_transformer(void **state)
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
         check_variant(variants[i], variants[i][1] ? 2 : 1, true);
+    static const char *const adapters[][2] = {
+        {"adapter.base=any", "adapter.lora_alpha=5"},
+        {"adapter.base=any", "quantization.activation_bits=none"},
+        {"adapter.base=any", "adapter.target_modules=k_proj,layers.1.mlp"},
+    };
+    for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++)
+        check_variant(adapters[i], 2, true);
     static const char *const twin[] = {"quantization.weight_bits=none"};
     check_variant(twin, 1, false);
 }
