@@ -2,23 +2,21 @@
  * until none is left, in a run, a resumed run, every kind of export, an import and a
  * session. Each time: a status with a message, no torn file, no open HDF5 object (and,
  * in the sanitizer build, no leak). */
-#include <hdf5.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "checkpoint/h5file.h"
 #include "cpu/cpu.h"
-#include "faults.h"
+#include "fault_sweep.h"
 #include "interop/gguf.h"
 #include "model/session.h"
 #include "tools/export_job.h"
 #include "tools/gguf_export.h"
 #include "tools/hf_export.h"
 #include "tools/hf_import.h"
-#include "train_help.h"
-
-static const char *const kind_names[KINDS] = {"allocation", "file operation", "HDF5 call"};
+#include "unit/train/train_help.h"
 
 /* ---- what is done ---- */
 
@@ -161,7 +159,7 @@ static void check_files(const char *what, long k)
 {
     bn_strings names = {0};
     if (bn_fs_exists("faults.unverified") && !fault.removing)
-        fail_msg("%s, %s %ld: faults.unverified is left over", what, kind_names[fault.kind], k);
+        fail_msg("%s: faults.unverified is left over", fault_place(what, k));
     if (!bn_fs_is_dir("faults"))
         return;
     assert_ok(bn_fs_list("faults", NULL, NULL, &names));
@@ -169,7 +167,7 @@ static void check_files(const char *what, long k)
         const char *name = names.items[i], *path = help_path("faults", name);
         if ((bn_glob_match("*.tmp", name) || bn_glob_match("*.unverified", name)) &&
             !fault.removing)
-            fail_msg("%s, %s %ld: %s is left over", what, kind_names[fault.kind], k, path);
+            fail_msg("%s: %s is left over", fault_place(what, k), path);
         if (bn_glob_match("*.h5", name))
             verify_h5(path);
         if (bn_glob_match("checkpoint-*.h5", name))
@@ -180,28 +178,12 @@ static void check_files(const char *what, long k)
     bn_strings_clear(&names);
 }
 
-static bool possible(fault_kind kind, bn_status status)
-{
-    switch (status) {
-    case BN_OK: /* a note that found no memory, a line of metrics that came later */
-    case BN_FAIL:
-        return true;
-    case BN_IO:
-    case BN_NO_INPUT:
-    case BN_BAD_DATA:
-    case BN_MISMATCH: /* an export that cannot read back what it wrote */
-        return kind != ALLOCATION;
-    default:
-        return false;
-    }
-}
-
 /* Every call is one too many for an ordinary test: each so-many-th, or as the
  * environment says (scripts/reliability.sh faults: all). */
 static long stride(fault_kind kind)
 {
-    static const int64_t ordinary[KINDS] = {
-        [ALLOCATION] = 61, [FILE_OPERATION] = 17, [HDF5_CALL] = 601};
+    static const int64_t ordinary[FAULT_KINDS] = {
+        [ALLOCATION] = 97, [FILE_OPERATION] = 31, [HDF5_CALL] = 1201};
     int64_t number = ordinary[kind];
     const char *text = getenv("BITNET_FAULT_STRIDE");
     if (text)
@@ -216,87 +198,19 @@ static void clean_up(void)
     assert_ok(bn_fs_remove("faults.report.json"));
 }
 
-/* Returns how many calls have failed. */
-static long sweep(const char *what, bn_status (*work)(void), fault_kind kind)
+static void make_room(void)
 {
-    const long step = stride(kind);
-    long failed = 0;
-    for (long k = 1;; k += step, failed++) {
-        clean_up();
-        if (work != export_folder)
-            assert_ok(bn_fs_mkdirs("faults"));
-        bn_error_clear();
-        fault.kind = kind;
-        fault.calls = 0;
-        fault.removing = false;
-        fault_watch_files(true);
-        fault.fail_at = k;
-        const bn_status status = work();
-        fault.fail_at = 0;
-        fault_watch_files(false);
-        if (fault.calls < k) {
-            assert_int_equal(status, BN_OK);
-            return failed;
-        }
-        if (!possible(kind, status) || (status != BN_OK && !*bn_error_text()))
-            fail_msg("%s, %s %ld: status %d: %s", what, kind_names[kind], k, (int)status,
-                     bn_error_text());
-        if (H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL) != 0)
-            fail_msg("%s, %s %ld: an HDF5 object is still open", what, kind_names[kind], k);
-        check_files(what, k);
+    clean_up();
+    assert_ok(bn_fs_mkdirs("faults"));
+}
+
+static void sweep(void **state)
+{
+    const fault_work *work = *state;
+    for (fault_kind kind = 0; kind < FAULT_KINDS; kind++) {
+        const long count = fault_sweep(work, kind, stride(kind));
+        assert_true(count > 0 || kind == FILE_OPERATION); /* a session writes nothing */
     }
-}
-
-static void sweep_all(const char *what, bn_status (*work)(void))
-{
-    for (fault_kind kind = 0; kind < KINDS; kind++) {
-        const long count = sweep(what, work, kind);
-        print_message("%s: %ld %ss have failed, one at a time\n", what, count, kind_names[kind]);
-        /* A session writes nothing. */
-        assert_true(count > 0 || (kind == FILE_OPERATION && work == generate));
-    }
-}
-
-static void test_train(void **state)
-{
-    (void)state;
-    sweep_all("train", train);
-}
-
-static void test_resume(void **state)
-{
-    (void)state;
-    sweep_all("resume", resume);
-}
-
-static void test_export_packed(void **state)
-{
-    (void)state;
-    sweep_all("export as packed file", export_packed);
-}
-
-static void test_export_gguf(void **state)
-{
-    (void)state;
-    sweep_all("export as GGUF", export_gguf);
-}
-
-static void test_export_folder(void **state)
-{
-    (void)state;
-    sweep_all("export as Hugging Face folder", export_folder);
-}
-
-static void test_import(void **state)
-{
-    (void)state;
-    sweep_all("import", import);
-}
-
-static void test_generate(void **state)
-{
-    (void)state;
-    sweep_all("generate", generate);
 }
 
 static int setup(void **state)
@@ -327,11 +241,17 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_train),         cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_export_packed), cmocka_unit_test(test_export_gguf),
-        cmocka_unit_test(test_export_folder), cmocka_unit_test(test_import),
-        cmocka_unit_test(test_generate),
+    static fault_work works[] = {
+        {"train", train, clean_up, check_files},
+        {"resume", resume, clean_up, check_files},
+        {"export as packed file", export_packed, make_room, check_files},
+        {"export as GGUF", export_gguf, make_room, check_files},
+        {"export as Hugging Face folder", export_folder, clean_up, check_files},
+        {"import", import, make_room, check_files},
+        {"generate", generate, NULL, NULL},
     };
+    struct CMUnitTest tests[sizeof works / sizeof *works];
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++)
+        tests[i] = (struct CMUnitTest){works[i].what, sweep, NULL, NULL, &works[i]};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -5,7 +5,7 @@
 #define H5_USE_110_API
 #include <hdf5.h>
 
-#include "faults.h"
+#include "fault_sweep.h"
 
 #define WRAP(type, name, fails, kind, parameters, arguments)                                       \
     type __real_##name parameters;                                                                 \
@@ -50,8 +50,6 @@
 #define A6                                           (a, b, c, d, e, f)
 #define A7                                           (a, b, c, d, e, f, g)
 #define A8                                           (a, b, c, d, e, f, g, h)
-
-fault_plan fault;
 
 WRAP(void *, malloc, NULL, ALLOCATION, (size_t a), (a))
 WRAP(void *, calloc, NULL, ALLOCATION, (size_t a, size_t b), (a, b))

@@ -1,5 +1,5 @@
-/* File operations that fail (faults.h). */
-#include "faults.h"
+/* File operations that fail (fault_sweep.h). */
+#include "fault_sweep.h"
 
 #include <errno.h>
 

@@ -1,0 +1,301 @@
+/* Readers of small files: every allocation and every HDF5 call fails once. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/packed.h"
+#include "cmocka_all.h"
+#include "config/config.h"
+#include "data/corpus.h"
+#include "data/sentencepiece_model.h"
+#include "data/table.h"
+#include "data/token_shard.h"
+#include "fault_sweep.h"
+#include "interop/gguf.h"
+#include "interop/safetensors.h"
+
+/* ---- packed files ---- */
+
+static const uint8_t codes[2 * 9] = {0x55, 0x66, 0x24, 0x99, 0x55, 0x12, 0x55, 0x66, 0x55,
+                                     0x05, 0x60, 0x54, 0x19, 0x95, 0x52, 0x15, 0x62, 0x45};
+static float values[6] = {1, 2, 3, 0.5f, 0.25f, 4};
+
+static void write_packed(void)
+{
+    static const bn_packed_info info = {"{}", "byte", "test"};
+    const bn_packed_tensor tensors[] = {
+        {.name = "a",
+         .encoding = BN_ENC_TERNARY2,
+         .ndim = 2,
+         .shape = {2, 36},
+         .group_size = BN_PER_ROW,
+         .codes = codes,
+         .data = values},
+        {.name = "b", .encoding = BN_ENC_BFLOAT16, .ndim = 1, .shape = {6}, .data = values}};
+    assert_ok(bn_packed_write("packed.h5", &info, tensors, 2, 1));
+}
+
+static bn_status read_packed(void)
+{
+    uint8_t found[sizeof codes] = {0};
+    float scales[2] = {0}, numbers[6] = {0};
+    bn_packed *p;
+    BN_TRY(bn_packed_open("packed.h5", &p));
+    bn_status status = bn_packed_read_ternary(p, bn_packed_at(p, 0), found, scales);
+    if (status == BN_OK)
+        status = bn_packed_read_float(p, bn_packed_at(p, 1), numbers);
+    if (status == BN_OK) {
+        assert_memory_equal(found, codes, sizeof codes);
+        assert_memory_equal(scales, values, sizeof scales);
+        assert_memory_equal(numbers, values, sizeof values);
+    }
+    bn_packed_close(p);
+    return status;
+}
+
+/* ---- checkpoints ---- */
+
+static const bn_checkpoint_param param = {"model.a", 2, {2, 3}, values, values, values};
+
+static void write_checkpoint(void)
+{
+    const bn_train_state state = {.step = 7,
+                                  .best_step = -1,
+                                  .config_json = "{}",
+                                  .tokenizer = "byte",
+                                  .producer = "test",
+                                  .device = "cpu"};
+    const bn_checkpoint_extra extra = {"more", "\1\2\3", 3};
+    assert_ok(bn_checkpoint_save("checkpoint.h5", &state, &param, 1, &extra, 1));
+}
+
+static bn_status read_checkpoint(void)
+{
+    float value[6] = {0}, moment1[6] = {0}, moment2[6] = {0};
+    const bn_checkpoint_param into = {"model.a", 2, {2, 3}, value, moment1, moment2};
+    bn_checkpoint *c;
+    void *extra = NULL;
+    size_t bytes;
+    BN_TRY(bn_checkpoint_open("checkpoint.h5", &c));
+    bn_status status = bn_checkpoint_load(c, &into, 1);
+    if (status == BN_OK)
+        status = bn_checkpoint_get_extra(c, "more", 64, &extra, &bytes);
+    if (status == BN_OK) {
+        assert_memory_equal(value, values, sizeof values);
+        assert_memory_equal(moment2, values, sizeof values);
+        assert_int_equal(bn_checkpoint_state(c)->step, 7);
+        assert_int_equal(bytes, 3);
+        assert_memory_equal(extra, "\1\2\3", 3);
+    }
+    free(extra);
+    bn_checkpoint_close(c);
+    return status;
+}
+
+static bn_status verify_checkpoint(void)
+{
+    bn_model_file kind;
+    BN_TRY(bn_model_file_kind("checkpoint.h5", &kind));
+    return bn_checkpoint_verify("checkpoint.h5");
+}
+
+/* ---- safetensors, GGUF ---- */
+
+static void write_safetensors(void)
+{
+    static const char index[] = "{\"weight_map\": {\"a\": \"one.safetensors\"}}";
+    const bn_st_spec spec = {"a", BN_ST_F32, 1, {3}};
+    bn_st_writer *writer;
+    assert_ok(bn_fs_mkdirs("folder"));
+    assert_ok(bn_st_create("folder/one.safetensors", &spec, 1, "pt", &writer));
+    assert_ok(bn_st_write_f32(writer, BN_ST_F32, values, 3));
+    assert_ok(bn_st_commit(writer));
+    assert_ok(bn_fs_write("folder/model.safetensors.index.json", index, sizeof index - 1));
+}
+
+static bn_status read_safetensors(void)
+{
+    float numbers[3];
+    bn_st_reader *reader;
+    BN_TRY(bn_st_open("folder/one.safetensors", &reader));
+    bn_st_close(reader);
+    BN_TRY(bn_st_open_dir("folder", &reader));
+    const bn_status status = bn_st_read_f32(bn_st_at(reader, 0), numbers);
+    bn_st_close(reader);
+    return status;
+}
+
+static void write_gguf(void)
+{
+    const bn_gguf_spec spec = {"a", BN_GGUF_F32, 1, {6}};
+    bn_gguf_meta meta = {0};
+    bn_gguf_writer *writer;
+    bn_gguf_meta_u32(&meta, "general.alignment", 32);
+    bn_gguf_meta_array(&meta, "words", BN_GGUF_STRING, 1);
+    bn_gguf_item_string(&meta, "one", 3);
+    assert_ok(bn_gguf_create("model.gguf", &meta, &spec, 1, &writer));
+    assert_ok(bn_gguf_write(writer, values, sizeof values));
+    assert_ok(bn_gguf_finish(writer, BN_OK));
+    bn_gguf_meta_clear(&meta);
+}
+
+static bn_status read_gguf(void)
+{
+    bn_gguf *file;
+    BN_TRY(bn_gguf_open("model.gguf", &file));
+    bn_gguf_close(file);
+    return BN_OK;
+}
+
+/* ---- tokenizers, data ---- */
+
+static bn_status encode_with(const char *source)
+{
+    int32_t ids[64];
+    size_t count;
+    bn_tokenizer *tokenizer;
+    BN_TRY(bn_tokenizer_new(source, &tokenizer));
+    const bn_status status = bn_tokenizer_encode(tokenizer, " the cat ", 9, ids, &count);
+    bn_tokenizer_free(tokenizer);
+    return status;
+}
+
+/* tests/golden/tokenizer/NAME, read before anything fails. */
+static char *golden(const char *name)
+{
+    char *text;
+    char *path = bn_format("%s/tests/golden/tokenizer/%s", getenv("BITNET_SOURCE_DIR"), name);
+    assert_ok(bn_fs_read(path, 1 << 20, &text, NULL));
+    free(path);
+    return text;
+}
+
+static char *byte_level, *metaspace;
+
+static bn_status read_byte_level(void)
+{
+    return encode_with(byte_level);
+}
+
+static bn_status read_metaspace(void)
+{
+    return encode_with(metaspace);
+}
+
+/* Fields of a tokenizer.model: pieces with their scores, the kind of model. */
+static bn_status read_sentencepiece(void)
+{
+    static const uint8_t model[] = {
+        /* "<unk>" unknown; "a" 0; "\xe2\x96\x81" 0; a unigram model */
+        0x0a, 0x0e, 0x0a, 0x05, '<',  'u',  'n', 'k',  '>', 0x15, 0,    0,    0,    0,
+        0x18, 0x02, 0x0a, 0x08, 0x0a, 0x01, 'a', 0x15, 0,   0,    0,    0,    0x0a, 0x0a,
+        0x0a, 0x03, 0xe2, 0x96, 0x81, 0x15, 0,   0,    0,   0,    0x12, 0x02, 0x18, 0x01};
+    char *json;
+    BN_TRY(bn_sentencepiece_to_json(model, sizeof model, &json));
+    const bn_status status = encode_with(json);
+    free(json);
+    return status;
+}
+
+static bn_tokenizer *bytes;
+
+static void write_shard(void)
+{
+    const int32_t ids[] = {0, 1, 100, 255};
+    bn_shard_writer *writer;
+    assert_ok(bn_shard_writer_new("tokens.bnt", bytes, &writer));
+    assert_ok(bn_shard_writer_append(writer, ids, 4));
+    assert_ok(bn_shard_writer_finish(writer));
+    bn_shard_writer_free(writer);
+}
+
+static bn_status read_shard(void)
+{
+    bn_corpus *corpus;
+    BN_TRY(bn_corpus_open("*.bnt", bytes, &corpus));
+    bn_corpus_free(corpus);
+    return BN_OK;
+}
+
+static bn_status read_table(void)
+{
+    bn_table *table;
+    BN_TRY(bn_table_open("table.csv", 2, 2, &table));
+    bn_table_free(table);
+    return BN_OK;
+}
+
+static bn_status read_config(void)
+{
+    bn_config config;
+    BN_TRY(bn_config_load("config.json", &config));
+    bn_config_clear(&config);
+    return BN_OK;
+}
+
+/* ---- the sweep ---- */
+
+static int write_samples(void **state)
+{
+    static const char table[] = "x,y,class\n1,2,0\n3,4,1\n", config[] = "{\"output_dir\": \"a\"}";
+    (void)state;
+    assert_ok(bn_tokenizer_new("byte", &bytes));
+    byte_level = golden("llama3.json");
+    metaspace = golden("llama2.json");
+    write_packed();
+    write_checkpoint();
+    write_safetensors();
+    write_gguf();
+    write_shard();
+    assert_ok(bn_fs_write("table.csv", table, sizeof table - 1));
+    assert_ok(bn_fs_write("config.json", config, sizeof config - 1));
+    return 0;
+}
+
+static int forget(void **state)
+{
+    (void)state;
+    bn_tokenizer_free(bytes);
+    free(byte_level);
+    free(metaspace);
+    return 0;
+}
+
+static void test_allocations(void **state)
+{
+    static const fault_work works[] = {{.what = "packed file", .run = read_packed},
+                                       {.what = "checkpoint", .run = read_checkpoint},
+                                       {.what = "safetensors", .run = read_safetensors},
+                                       {.what = "GGUF", .run = read_gguf},
+                                       {.what = "byte-level tokenizer", .run = read_byte_level},
+                                       {.what = "metaspace tokenizer", .run = read_metaspace},
+                                       {.what = "tokenizer.model", .run = read_sentencepiece},
+                                       {.what = "token shard", .run = read_shard},
+                                       {.what = "table", .run = read_table},
+                                       {.what = "config", .run = read_config}};
+    (void)state;
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++)
+        assert_true(fault_sweep(&works[i], ALLOCATION, 1) > 0);
+}
+
+static void test_hdf5_calls(void **state)
+{
+    static const fault_work works[] = {{.what = "packed file", .run = read_packed},
+                                       {.what = "checkpoint", .run = read_checkpoint}};
+    (void)state;
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++)
+        assert_true(fault_sweep(&works[i], HDF5_CALL, 1) > 0);
+    /* Opens the file as reading it does, so a sample is enough. */
+    const fault_work again = {.what = "verification", .run = verify_checkpoint};
+    assert_true(fault_sweep(&again, HDF5_CALL, 7) > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_hdf5_calls),
+    };
+    return cmocka_run_group_tests(tests, write_samples, forget);
+}
