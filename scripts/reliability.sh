@@ -3,7 +3,8 @@
 # the figures of earlier runs.
 #
 #   scripts/reliability.sh kill [N]        N kills (200) each with SIGKILL and SIGTERM
-#   scripts/reliability.sh faults          every allocation, file operation and HDF5 call, failing once
+#   scripts/reliability.sh faults [K]      every allocation and file operation, and every K-th (1)
+#                                          HDF5 call, failing once
 #   scripts/reliability.sh full            a real, small, full disk (needs root for mount)
 #   scripts/reliability.sh soak [MINUTES]  (30) training with checkpoints, evaluation and pauses
 #
@@ -21,7 +22,7 @@ kill)
     BITNET_KILLS=${2:-200} exec "$build/bin/tests/test_train_kill"
     ;;
 faults)
-    BITNET_FAULT_STRIDE=1 exec "$build/bin/tests/test_train_faults"
+    BITNET_FAULT_STRIDE=${2:-1} exec "$build/bin/tests/test_train_faults"
     ;;
 full)
     exec unshare -m "$root/tests/reliability/full_disk.sh"
@@ -30,7 +31,7 @@ soak)
     exec python3 "$root/tests/reliability/soak.py" --minutes "${2:-30}"
     ;;
 *)
-    echo "usage: $0 kill [N] | faults | full | soak [MINUTES]" >&2
+    echo "usage: $0 kill [N] | faults [K] | full | soak [MINUTES]" >&2
     exit 2
     ;;
 esac
