@@ -17,7 +17,8 @@ FOLDERS = ("src/", "train/", "tools/")
 GUARDS = ("src/quant/pack.c", "src/checkpoint/h5_attr.c", "src/checkpoint/h5_read.c",
           "src/checkpoint/packed_read.c", "src/checkpoint/checkpoint.c",
           "src/interop/safetensors_read.c", "src/interop/safetensors_index.c",
-          "src/data/token_shard.c", "src/data/tokenizer_json.c", "src/base/json_syntax.c")
+          "src/interop/gguf_read.c", "src/data/token_shard.c", "src/data/tokenizer_json.c",
+          "src/data/sentencepiece_model.c", "src/data/table.c", "src/base/json_syntax.c")
 
 
 def counts_of(tree):
@@ -39,7 +40,7 @@ def counts_of(tree):
 
 def add(data, files):
     for entry in data["files"]:
-        path = os.path.relpath(os.path.join(ROOT, entry["file"]), ROOT)
+        path = os.path.relpath(os.path.join(data["current_working_directory"], entry["file"]), ROOT)
         if not path.startswith(FOLDERS):
             continue
         lines, branches = files[path]

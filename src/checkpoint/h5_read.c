@@ -284,8 +284,8 @@ static bn_status expansion_check(const bn_h5_reader *r)
 {
     const uint64_t most = EXPANSION_FREE + EXPANSION_MAX * (uint64_t)r->file_bytes;
     uint64_t all = 0;
-    for (int i = 0; i < r->count; i++)
-        if (__builtin_add_overflow(all, r->entries[i].bytes, &all) || all > most)
+    for (int i = 0; i < r->count; all += r->entries[i++].bytes)
+        if (r->entries[i].bytes > most - all)
             return bn_error(BN_BAD_DATA,
                             "%s: %s: expected arrays of at most %llu bytes in a file of %llu, "
                             "found more",

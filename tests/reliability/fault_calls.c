@@ -54,6 +54,8 @@
 WRAP(void *, malloc, NULL, ALLOCATION, (size_t a), (a))
 WRAP(void *, calloc, NULL, ALLOCATION, (size_t a, size_t b), (a, b))
 WRAP(void *, realloc, NULL, ALLOCATION, (void *a, size_t b), (a, b))
+WRAP(void *, aligned_alloc, NULL, ALLOCATION, (size_t a, size_t b), (a, b))
+WRAP(char *, strdup, NULL, ALLOCATION, (const char *a), (a))
 
 WRAP_CLOSE(H5Aclose)
 WRAP_H5(hid_t, H5Acreate2, hid_t, const char *, hid_t, hid_t, hid_t, hid_t)

@@ -1,9 +1,11 @@
-/* Readers of small files: every allocation and every HDF5 call fails once. */
+/* Readers and writers of small files: every allocation, every HDF5 call and every file
+ * operation fails once. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fs.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/h5file.h"
 #include "checkpoint/packed.h"
 #include "cmocka_all.h"
 #include "config/config.h"
@@ -21,19 +23,20 @@ static const uint8_t codes[2 * 9] = {0x55, 0x66, 0x24, 0x99, 0x55, 0x12, 0x55, 0
                                      0x05, 0x60, 0x54, 0x19, 0x95, 0x52, 0x15, 0x62, 0x45};
 static float values[6] = {1, 2, 3, 0.5f, 0.25f, 4};
 
-static void write_packed(void)
+static bn_status write_packed(void)
 {
     static const bn_packed_info info = {"{}", "byte", "test"};
     const bn_packed_tensor tensors[] = {
         {.name = "a",
-         .encoding = BN_ENC_TERNARY2,
+         .encoding = BN_ENC_BASE3X5,
          .ndim = 2,
          .shape = {2, 36},
          .group_size = BN_PER_ROW,
          .codes = codes,
          .data = values},
-        {.name = "b", .encoding = BN_ENC_BFLOAT16, .ndim = 1, .shape = {6}, .data = values}};
-    assert_ok(bn_packed_write("packed.h5", &info, tensors, 2, 1));
+        {.name = "b", .encoding = BN_ENC_BFLOAT16, .ndim = 1, .shape = {6}, .data = values},
+        {.name = "c", .encoding = BN_ENC_FLOAT32, .ndim = 1, .shape = {6}, .data = values}};
+    return bn_packed_write("packed.h5", &info, tensors, 3, 1);
 }
 
 static bn_status read_packed(void)
@@ -45,6 +48,8 @@ static bn_status read_packed(void)
     bn_status status = bn_packed_read_ternary(p, bn_packed_at(p, 0), found, scales);
     if (status == BN_OK)
         status = bn_packed_read_float(p, bn_packed_at(p, 1), numbers);
+    if (status == BN_OK)
+        status = bn_packed_read_float(p, bn_packed_at(p, 2), numbers);
     if (status == BN_OK) {
         assert_memory_equal(found, codes, sizeof codes);
         assert_memory_equal(scales, values, sizeof scales);
@@ -58,7 +63,7 @@ static bn_status read_packed(void)
 
 static const bn_checkpoint_param param = {"model.a", 2, {2, 3}, values, values, values};
 
-static void write_checkpoint(void)
+static bn_status write_checkpoint(void)
 {
     const bn_train_state state = {.step = 7,
                                   .best_step = -1,
@@ -67,7 +72,7 @@ static void write_checkpoint(void)
                                   .producer = "test",
                                   .device = "cpu"};
     const bn_checkpoint_extra extra = {"more", "\1\2\3", 3};
-    assert_ok(bn_checkpoint_save("checkpoint.h5", &state, &param, 1, &extra, 1));
+    return bn_checkpoint_save("checkpoint.h5", &state, &param, 1, &extra, 1);
 }
 
 static bn_status read_checkpoint(void)
@@ -98,6 +103,29 @@ static bn_status verify_checkpoint(void)
     bn_model_file kind;
     BN_TRY(bn_model_file_kind("checkpoint.h5", &kind));
     return bn_checkpoint_verify("checkpoint.h5");
+}
+
+/* ---- the container alone, of one array ---- */
+
+static bn_status write_container(void)
+{
+    const bn_h5_array array = {"a", BN_H5_F32, 1, {6}, values};
+    bn_h5_writer *w;
+    BN_TRY(bn_h5_create("one.h5", 1, &w));
+    bn_status status = bn_h5_put(w, &array);
+    if (status == BN_OK)
+        return bn_h5_commit(w);
+    bn_h5_abort(w);
+    return status;
+}
+
+static bn_status verify_container(void)
+{
+    bn_h5_reader *r;
+    BN_TRY(bn_h5_open("one.h5", &r));
+    const bn_status status = bn_h5_verify(r);
+    bn_h5_close(r);
+    return status;
 }
 
 /* ---- safetensors, GGUF ---- */
@@ -200,14 +228,16 @@ static bn_status read_sentencepiece(void)
 
 static bn_tokenizer *bytes;
 
-static void write_shard(void)
+static bn_status write_shard(void)
 {
     const int32_t ids[] = {0, 1, 100, 255};
     bn_shard_writer *writer;
-    assert_ok(bn_shard_writer_new("tokens.bnt", bytes, &writer));
-    assert_ok(bn_shard_writer_append(writer, ids, 4));
-    assert_ok(bn_shard_writer_finish(writer));
+    BN_TRY(bn_shard_writer_new("tokens.bnt", bytes, &writer));
+    bn_status status = bn_shard_writer_append(writer, ids, 4);
+    if (status == BN_OK)
+        status = bn_shard_writer_finish(writer);
     bn_shard_writer_free(writer);
+    return status;
 }
 
 static bn_status read_shard(void)
@@ -243,11 +273,12 @@ static int write_samples(void **state)
     assert_ok(bn_tokenizer_new("byte", &bytes));
     byte_level = golden("llama3.json");
     metaspace = golden("llama2.json");
-    write_packed();
-    write_checkpoint();
+    assert_ok(write_packed());
+    assert_ok(write_checkpoint());
+    assert_ok(write_container());
     write_safetensors();
     write_gguf();
-    write_shard();
+    assert_ok(write_shard());
     assert_ok(bn_fs_write("table.csv", table, sizeof table - 1));
     assert_ok(bn_fs_write("config.json", config, sizeof config - 1));
     return 0;
@@ -282,7 +313,8 @@ static void test_allocations(void **state)
 static void test_hdf5_calls(void **state)
 {
     static const fault_work works[] = {{.what = "packed file", .run = read_packed},
-                                       {.what = "checkpoint", .run = read_checkpoint}};
+                                       {.what = "checkpoint", .run = read_checkpoint},
+                                       {.what = "container", .run = verify_container}};
     (void)state;
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)
         assert_true(fault_sweep(&works[i], HDF5_CALL, 1) > 0);
@@ -291,11 +323,41 @@ static void test_hdf5_calls(void **state)
     assert_true(fault_sweep(&again, HDF5_CALL, 7) > 0);
 }
 
+/* What is there stays whole, and nothing temporary is left. */
+static void check_written(const char *what, long k)
+{
+    static const char *const temporary[] = {"packed.h5.tmp", "checkpoint.h5.tmp", "one.h5.tmp",
+                                            "tokens.bnt.tmp"};
+    for (size_t i = 0; i < sizeof temporary / sizeof *temporary; i++)
+        if (!fault.removing && bn_fs_exists(temporary[i]))
+            fail_msg("%s: %s is left over", fault_place(what, k), temporary[i]);
+    assert_ok(read_packed());
+    assert_ok(read_checkpoint());
+    assert_ok(verify_container());
+    assert_ok(read_shard());
+}
+
+static void test_writers(void **state)
+{
+    static const fault_work works[] = {
+        {.what = "packed file written", .run = write_packed, .after = check_written},
+        {.what = "checkpoint written", .run = write_checkpoint, .after = check_written},
+        {.what = "container written", .run = write_container, .after = check_written},
+        {.what = "token shard written", .run = write_shard, .after = check_written}};
+    (void)state;
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
+        assert_true(fault_sweep(&works[i], ALLOCATION, 1) > 0);
+        assert_true(fault_sweep(&works[i], FILE_OPERATION, 1) > 0);
+    }
+    assert_true(fault_sweep(&works[2], HDF5_CALL, 1) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_allocations),
         cmocka_unit_test(test_hdf5_calls),
+        cmocka_unit_test(test_writers),
     };
     return cmocka_run_group_tests(tests, write_samples, forget);
 }
