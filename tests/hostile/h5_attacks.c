@@ -291,6 +291,105 @@ static void odd_name(hid_t file, const char *array)
     must(H5Lcreate_hard(file, array, file, "a\nb", H5P_DEFAULT, H5P_DEFAULT) >= 0);
 }
 
+static void long_list(hid_t file, const char *array)
+{
+    attribute(file, array, "long_list", H5T_STD_I64LE,
+              H5Screate_simple(1, (const hsize_t[]){65}, NULL));
+}
+
+static void text_list(hid_t file, const char *array)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, 4);
+    attribute(file, array, "text_list", type, H5Screate_simple(1, (const hsize_t[]){2}, NULL));
+    H5Tclose(type);
+}
+
+static void text_with_zero(hid_t file, const char *array)
+{
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
+    H5Tset_size(type, 3);
+    hid_t a =
+        H5Acreate_by_name(file, array, "text", type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    must(a >= 0 && H5Awrite(a, type, "a\0b") >= 0);
+    H5Aclose(a);
+    H5Sclose(space);
+    H5Tclose(type);
+}
+
+static void odd_attribute(hid_t file, const char *array)
+{
+    attribute(file, array, "a\nb", H5T_STD_I64LE, H5Screate(H5S_SCALAR));
+}
+
+static void long_attribute(hid_t file, const char *array)
+{
+    attribute(file, array, "a123456789b123456789c123456789d123456789e123456789f123456789g123",
+              H5T_STD_I64LE, H5Screate(H5S_SCALAR));
+}
+
+static hid_t deflated(hid_t file, hsize_t n)
+{
+    hid_t space = H5Screate_simple(1, &n, NULL), create = H5Pcreate(H5P_DATASET_CREATE);
+    must(H5Pset_chunk(create, 1, &n) >= 0 && H5Pset_deflate(create, 1) >= 0);
+    hid_t d = H5Dcreate2(file, "shaped", H5T_IEEE_F32LE, space, H5P_DEFAULT, create, H5P_DEFAULT);
+    must(d >= 0);
+    H5Pclose(create);
+    H5Sclose(space);
+    return d;
+}
+
+/* So short that nothing at all could be all of it, compressed. */
+static void hollow_deflate(hid_t file, const char *array)
+{
+    (void)array;
+    H5Dclose(deflated(file, 4));
+}
+
+/* A chunk of 64 bytes for which the file keeps 4096. */
+static void fat_chunk(hid_t file, const char *array)
+{
+    static const uint8_t bytes[4096];
+    const hsize_t at = 0;
+    (void)array;
+    hid_t d = deflated(file, 16);
+    must(H5Dwrite_chunk(d, H5P_DEFAULT, 0, &at, sizeof bytes, bytes) >= 0);
+    H5Dclose(d);
+}
+
+static hid_t follow(const char *name, hid_t group, const void *data, size_t size, hid_t access,
+                    hid_t transfer)
+{
+    (void)name;
+    (void)group;
+    (void)data;
+    (void)size;
+    (void)access;
+    (void)transfer;
+    return H5I_INVALID_HID;
+}
+
+static void user_link(hid_t file, const char *array)
+{
+    const H5L_class_t class = {
+        .version = H5L_LINK_CLASS_T_VERS, .id = H5L_TYPE_UD_MIN + 100, .trav_func = follow};
+    (void)array;
+    must(H5Lregister(&class) >= 0);
+    must(H5Lcreate_ud(file, "user", class.id, "x", 1, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    H5Lunregister(class.id);
+}
+
+/* Each part of the name fits, both together do not. */
+static void long_path(hid_t file, const char *array)
+{
+    char group[201], name[402];
+    memset(group, 'g', 200);
+    group[200] = '\0';
+    snprintf(name, sizeof name, "%s/%s", group, group);
+    close_group(H5Gcreate2(file, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    must(H5Lcreate_hard(file, array, file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
 /* Registered under a number of its own, as a plug-in's would be. */
 static size_t pass_on(unsigned flags, size_t count, const unsigned *values, size_t bytes,
                       size_t *size, void **buffer)
@@ -384,6 +483,15 @@ const h5_attack h5_attacks[] = {
     {"odd_name", odd_name, "unusable name"},
     {"plugin_filter", plugin_filter, "filtered: expected the filters"},
     {"deflate_twice", deflate_twice, "filtered: expected deflate once, found it twice"},
+    {"long_list", long_list, "long_list: expected a scalar or a short list"},
+    {"text_list", text_list, "text_list: expected int64"},
+    {"text_with_zero", text_with_zero, "text: expected text, found a zero byte in it"},
+    {"odd_attribute", odd_attribute, "has an unusable name"},
+    {"long_attribute", long_attribute, "has an unusable name"},
+    {"hollow_deflate", hollow_deflate, "shaped: expected 0 stored bytes or more"},
+    {"fat_chunk", fat_chunk, "shaped: a chunk of 64 bytes takes 4096 in the file"},
+    {"user_link", user_link, "user: expected an object, found another kind of link"},
+    {"long_path", long_path, "unusable name"},
     {"deflate_bomb", deflate_bomb, "bomb: expected arrays of at most"},
 };
 const int h5_attack_count = sizeof h5_attacks / sizeof *h5_attacks;

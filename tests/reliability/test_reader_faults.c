@@ -320,7 +320,7 @@ static void test_hdf5_calls(void **state)
         assert_true(fault_sweep(&works[i], HDF5_CALL, 1) > 0);
     /* Opens the file as reading it does, so a sample is enough. */
     const fault_work again = {.what = "verification", .run = verify_checkpoint};
-    assert_true(fault_sweep(&again, HDF5_CALL, 7) > 0);
+    assert_true(fault_sweep(&again, HDF5_CALL, 29) > 0);
 }
 
 /* What is there stays whole, and nothing temporary is left. */

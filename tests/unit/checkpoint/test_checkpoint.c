@@ -217,6 +217,24 @@ static void test_schema(void **state)
          1,
          {{"params/a", BN_H5_F32, 1, {2}, bad}},
          "element 1: expected finite"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m/a", BN_H5_F32, 1, {2}, x},
+          {"adam_v/a", BN_H5_F32, 2, {2, 1}, x}},
+         "adam_v/a: expected float32 [2], found float32 [2, 1]"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/b", BN_H5_F32, 1, {2}, x}},
+         "params/a: expected float32 [2], found no such array"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x}, {"params/b", BN_H5_F32, 1, {2}, x}},
+         "params/b: the model has no such parameter"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x}},
+         "step, tokens_seen: expected >= 0, found -5, -5"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -224,12 +242,13 @@ static void test_schema(void **state)
         static const char *const ulongs[] = {"seed", "data_seed", "data_epoch", "data_index",
                                              "metrics_bytes"};
         static const char *const strings[] = {"config_json", "tokenizer", "producer", "device"};
+        const int64_t number = strstr(cases[i].part, "tokens_seen") ? -5 : 1;
         bn_h5_writer *f;
         assert_ok(bn_h5_create("schema.h5", 0, &f));
         assert_ok(bn_h5_put_string(f, NULL, "format", cases[i].format));
         assert_ok(bn_h5_put_i64(f, NULL, "format_version", cases[i].version));
         for (int k = 0; k < 4; k++)
-            assert_ok(bn_h5_put_i64(f, NULL, longs[k], 1));
+            assert_ok(bn_h5_put_i64(f, NULL, longs[k], number));
         for (int k = 0; k < 5; k++)
             assert_ok(bn_h5_put_u64(f, NULL, ulongs[k], 1));
         assert_ok(bn_h5_put_f64(f, NULL, "best_val_loss", 1));
@@ -241,6 +260,38 @@ static void test_schema(void **state)
         assert_ok(bn_h5_commit(f));
         assert_fails(open_and_load("schema.h5"), BN_BAD_DATA, cases[i].part);
     }
+}
+
+/* What a caller can ask for that no checkpoint can hold. */
+static void test_caller_mistakes(void **state)
+{
+    char longer[300];
+    float x[2] = {1, 2};
+    void *data;
+    size_t bytes;
+    bn_checkpoint *c;
+    const bn_train_state train = {
+        .config_json = "{}", .tokenizer = "", .producer = "", .device = ""};
+    const bn_checkpoint_param some[2] = {{"a", 1, {2}, x, x, x}, {"b", 1, {2}, x, NULL, NULL}};
+    const bn_checkpoint_param named = {longer, 1, {2}, x, NULL, NULL};
+    const bn_checkpoint_extra extra = {longer, x, sizeof x};
+    (void)state;
+    memset(longer, 'a', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    assert_fails(bn_checkpoint_save("m.h5", &train, some, 2, NULL, 0), BN_FAIL,
+                 "b: moments of some parameters only");
+    assert_fails(bn_checkpoint_save("m.h5", &train, &named, 1, NULL, 0), BN_FAIL,
+                 "the name is too long");
+    assert_fails(bn_checkpoint_save("m.h5", &train, some, 1, &extra, 1), BN_FAIL,
+                 "the name is too long");
+    assert_false(bn_fs_exists("m.h5"));
+    assert_ok(bn_checkpoint_save("m.h5", &train, some, 1, NULL, 0));
+    assert_ok(bn_checkpoint_open("m.h5", &c));
+    assert_fails(bn_checkpoint_load(c, &named, 1), BN_FAIL, "the name is too long");
+    assert_fails(bn_checkpoint_expect(c, &named), BN_FAIL, "the name is too long");
+    assert_fails(bn_checkpoint_get_extra(c, longer, 64, &data, &bytes), BN_FAIL,
+                 "the name is too long");
+    bn_checkpoint_close(c);
 }
 
 /* ---- the folder ---- */
@@ -397,10 +448,15 @@ static void test_prune(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_without_moments),
-        cmocka_unit_test(test_wrong_model), cmocka_unit_test(test_refuses_to_save_nan),
-        cmocka_unit_test(test_schema),      cmocka_unit_test(test_names),
-        cmocka_unit_test(test_marks),       cmocka_unit_test(test_newest_that_verifies),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_without_moments),
+        cmocka_unit_test(test_wrong_model),
+        cmocka_unit_test(test_refuses_to_save_nan),
+        cmocka_unit_test(test_schema),
+        cmocka_unit_test(test_caller_mistakes),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_newest_that_verifies),
         cmocka_unit_test(test_prune),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

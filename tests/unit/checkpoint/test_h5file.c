@@ -10,6 +10,7 @@
 #include "h5_tools.h"
 
 #include "hostile/h5_attacks.h"
+#include "hostile/h5_repair.h"
 
 #include "checkpoint/crc32c.h"
 #include "checkpoint/h5file.h"
@@ -381,6 +382,45 @@ static void test_changed_attribute(void **state)
 
 /* ---- hostile structure: each changes a good file and is refused ---- */
 
+/* What other programs may have written and is as good: contiguous and compact arrays,
+ * many arrays; and questions about arrays that are not there. */
+static void test_foreign(void **state)
+{
+    enum { MANY = 70 };
+    static const H5D_layout_t layouts[] = {H5D_CONTIGUOUS, H5D_COMPACT};
+    const uint8_t four[4] = {1, 2, 3, 4};
+    const hsize_t n = sizeof four;
+    uint8_t found[sizeof four];
+    int64_t number;
+    bn_h5_reader *r;
+    (void)state;
+    assert_ok(write_sample(FILE_NAME, 0));
+    hid_t file = tool_open(FILE_NAME), space = H5Screate_simple(1, &n, NULL);
+    for (int i = 0; i < MANY; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "foreign%d", i);
+        hid_t create = H5Pcreate(H5P_DATASET_CREATE);
+        H5Pset_layout(create, layouts[i % 2]);
+        hid_t d = H5Dcreate2(file, name, H5T_STD_U8LE, space, H5P_DEFAULT, create, H5P_DEFAULT);
+        assert_true(H5Dwrite(d, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, four) >= 0);
+        H5Dclose(d);
+        H5Pclose(create);
+        assert_true(h5_repair_array(file, name, sizeof four));
+    }
+    H5Sclose(space);
+    H5Fclose(file);
+    assert_ok(read_all(FILE_NAME));
+    assert_ok(bn_h5_open(FILE_NAME, &r));
+    assert_ok(bn_h5_verify(r));
+    assert_ok(bn_h5_read(r, bn_h5_find(r, "foreign69"), found));
+    assert_memory_equal(found, four, sizeof four);
+    assert_false(bn_h5_has_attr(r, "nowhere", "shape"));
+    assert_true(bn_h5_has_attr(r, "params/x", "shape"));
+    assert_fails(bn_h5_get_i64(r, "nowhere", "shape", &number), BN_BAD_DATA,
+                 "nowhere: expected an array of this name, found none");
+    bn_h5_close(r);
+}
+
 static void test_hostile(void **state)
 {
     (void)state;
@@ -457,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_flipped_in_each_array),
         cmocka_unit_test(test_rewritten_array),
         cmocka_unit_test(test_changed_attribute),
+        cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_disk_full),
     };
