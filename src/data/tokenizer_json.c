@@ -308,7 +308,7 @@ static bn_status read_fallback(reader *r)
     return id_of(item, "model.vocab", &t->unknown);
 }
 
-static bn_status read_scores(reader *r)
+static void read_scores(reader *r)
 {
     bn_unigram *unigram = &r->t->unigram;
     const cJSON *item, *least = bn_json_member(r->model, "min_score");
@@ -316,9 +316,7 @@ static bn_status read_scores(reader *r)
     int32_t id = 0;
     cJSON_ArrayForEach(item, r->vocab)
     {
-        const double score = item->child->next->valuedouble;
-        if (!isfinite(score))
-            return bn_error(BN_BAD_DATA, "model.vocab[%d]: the score is not finite", id);
+        const double score = item->child->next->valuedouble; /* finite: bn_json_parse() */
         unigram->scores[id++] = score;
         lowest = score < lowest ? score : lowest;
     }
@@ -327,7 +325,6 @@ static bn_status read_scores(reader *r)
     if (unigram->single)
         unigram->unknown = (double)(float)unigram->unknown;
     bn_json_hash_int(r, r->sentencepiece);
-    return BN_OK;
 }
 
 static bn_status read_vocab(reader *r)
@@ -354,7 +351,9 @@ static bn_status read_vocab(reader *r)
     if (t->model == BN_MODEL_CHARACTERS &&
         bn_vocab_find(&t->keys, BN_SPACE_MARK, BN_SPACE_MARK_BYTES) < 0)
         return bn_error(BN_BAD_DATA, "model.vocab: no token for U+2581, the space");
-    return r->unigram ? read_scores(r) : BN_OK;
+    if (r->unigram)
+        read_scores(r);
+    return BN_OK;
 }
 
 /* One side of a merge. */

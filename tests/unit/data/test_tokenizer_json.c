@@ -212,6 +212,63 @@ static void refuses(void **state)
     assert_int_equal(bn_tokenizer_open("missing.json", &t), BN_NO_INPUT);
 }
 
+#define MARK "\xe2\x96\x81"
+#define UNIGRAM                                                                                    \
+    "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"" MARK                           \
+    "\"},\"model\":{\"type\":\"Unigram\","
+#define BPE                                                                                        \
+    "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"" MARK                           \
+    "\"},\"model\":{\"type\":\"BPE\","
+
+/* Vocabularies of characters: a list with scores, or an object with an unknown token. */
+static void refuses_characters(void **state)
+{
+    static const char *const cases[][2] = {
+        {UNIGRAM "\"vocab\":[]}}", "model.vocab: expected at least one token"},
+        {UNIGRAM "\"vocab\":{\"a\":0}}}", "expected an array of tokens with their scores"},
+        {UNIGRAM "\"vocab\":[7]}}", "model.vocab"},
+        {UNIGRAM "\"vocab\":[[1,2]]}}", "model.vocab"},
+        {UNIGRAM "\"vocab\":[[\"a\"]]}}", "model.vocab"},
+        {UNIGRAM "\"vocab\":[[\"a\",\"b\"]]}}", "model.vocab"},
+        {UNIGRAM "\"vocab\":[[\"a\",1,2]]}}", "model.vocab"},
+        {UNIGRAM "\"vocab\":[[\"a\",1]]}}", "model.unk_id"},
+        {UNIGRAM "\"unk_id\":5,\"vocab\":[[\"a\",1]]}}",
+         "model.unk_id: 5, model.vocab has ids 0..0"},
+        {UNIGRAM "\"unk_id\":0,\"vocab\":[[\"a\",1],[\"" MARK "\",1e999]]}}",
+         "too large for a double"},
+        {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"Unigram\","
+         "\"unk_id\":0,\"vocab\":[[\"a\",1]]}}",
+         "Unigram"},
+        {BPE "\"vocab\":{},\"merges\":[]}}", "model.vocab: expected at least one token"},
+        {BPE "\"dropout\":\"a\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         "model.dropout is not supported"},
+        {BPE "\"unk_token\":\"<unk>\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         "neither byte_fallback nor an unk_token"},
+        {BPE "\"unk_token\":\"a\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         "no token for U+2581, the space"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bn_tokenizer *t;
+        if (bn_tokenizer_new(cases[i][0], &t) != BN_BAD_DATA ||
+            !strstr(bn_error_text(), cases[i][1]))
+            fail_msg("%s: \"%s\" lacks \"%s\"", cases[i][0], bn_error_text(), cases[i][1]);
+    }
+}
+
+/* What only looks like a byte is a token as any other; dropout of zero is none. */
+static void odd_tokens(void **state)
+{
+    static const char json[] = BPE
+        "\"dropout\":0,\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"" MARK
+        "\":1,\"<0x0G>\":2,\"<0xG0>\":3,\"<1x00>\":4,\"<0x000\":5,\"<0x41>\":6},\"merges\":[]}}";
+    bn_tokenizer *t;
+    (void)state;
+    assert_ok(bn_tokenizer_new(json, &t));
+    assert_int_equal(bn_tokenizer_vocab_size(t), 7);
+    bn_tokenizer_free(t);
+}
+
 /* Cut anywhere, a file is refused, never read beyond its end. */
 static void truncated(void **state)
 {
@@ -276,10 +333,16 @@ static void utf8(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(encodes),    cmocka_unit_test(hash_follows_the_mapping),
-        cmocka_unit_test(refuses),    cmocka_unit_test(truncated),
-        cmocka_unit_test(regex_bomb), cmocka_unit_test(empty_matches),
-        cmocka_unit_test(utf8),       cmocka_unit_test(parts_join),
+        cmocka_unit_test(encodes),
+        cmocka_unit_test(hash_follows_the_mapping),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(truncated),
+        cmocka_unit_test(regex_bomb),
+        cmocka_unit_test(empty_matches),
+        cmocka_unit_test(utf8),
+        cmocka_unit_test(parts_join),
+        cmocka_unit_test(refuses_characters),
+        cmocka_unit_test(odd_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
