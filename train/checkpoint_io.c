@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "train/adapter_run.h"
 #include "model/load.h"
+#include "quant/pack.h"
 
 #define PRODUCER "bitnet-train"
 
@@ -158,14 +159,15 @@ bn_status bn_trainer_save(bn_trainer *t, const char *path, uint64_t metrics_byte
     BN_TRY_OUT(host_params_init(t, &host));
     BN_TRY_OUT(host_params_move(t, &host, false));
     state.config_json = config;
-    bn_checkpoint_extra extras[5] = {
+    bn_checkpoint_extra extras[6] = {
         {"progress", progress, strlen(progress)},
         {"data", &t->data->identity, sizeof t->data->identity},
         {"telemetry_codes", t->telemetry.codes, t->telemetry.code_bytes},
         {"telemetry_scales", t->telemetry.scales,
          (size_t)t->telemetry.count * sizeof *t->telemetry.scales},
+        {"telemetry_directions", t->telemetry.directions, t->telemetry.code_bytes},
     };
-    int extra_count = t->telemetry.count ? 4 : 2;
+    int extra_count = t->telemetry.count ? 5 : 2;
     if (t->adapter) /* its base has no shadow weights to measure */
         extras[extra_count++] =
             (bn_checkpoint_extra){BN_ADAPTER_BASE, t->base_id, sizeof t->base_id};
@@ -183,7 +185,7 @@ uint64_t bn_trainer_save_bytes(const bn_trainer *t)
     const char *tokenizer = bn_tokenizer_source(t->data->tokenizer);
     const uint64_t arrays = 3 * (uint64_t)t->params->count;
     const uint64_t floats = role_floats(t->params);
-    return FIXED + arrays * PER_ARRAY + floats * sizeof(float) + t->telemetry.code_bytes +
+    return FIXED + arrays * PER_ARRAY + floats * sizeof(float) + 2 * t->telemetry.code_bytes +
            strlen(tokenizer);
 }
 
@@ -267,8 +269,19 @@ static bn_status restore_telemetry(bn_trainer *t, bn_checkpoint *checkpoint)
     if (telemetry->count == 0)
         return BN_OK;
     BN_TRY(restore_extra(checkpoint, "telemetry_codes", telemetry->codes, telemetry->code_bytes));
-    return restore_extra(checkpoint, "telemetry_scales", telemetry->scales,
-                         (size_t)telemetry->count * sizeof *telemetry->scales);
+    BN_TRY(restore_extra(checkpoint, "telemetry_scales", telemetry->scales,
+                         (size_t)telemetry->count * sizeof *telemetry->scales));
+    void *data;
+    size_t bytes;
+    BN_TRY(bn_checkpoint_get_extra(checkpoint, "telemetry_directions", telemetry->code_bytes, &data,
+                                   &bytes));
+    free(data);
+    if (!data) { /* a checkpoint from before there were any: no code has moved */
+        memset(telemetry->directions, BN_T2_ZERO_BYTE, telemetry->code_bytes);
+        return BN_OK;
+    }
+    return restore_extra(checkpoint, "telemetry_directions", telemetry->directions,
+                         telemetry->code_bytes);
 }
 
 /* The keys that say, next to the data itself, which windows come in which order. */
@@ -372,7 +385,7 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restor
     BN_TRY_OUT(restore_arrays(t, checkpoint));
     if (state->step == 0) { /* an import, say: nothing but the weights is there to go on from */
         out->data_restarted = true;
-        status = bn_telemetry_measure(&t->telemetry);
+        status = bn_telemetry_begin(&t->telemetry);
         goto out;
     }
     BN_TRY_OUT(restore_progress(t, checkpoint));

@@ -87,6 +87,7 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     out->trainable = bn_param_set_trainable(trained);
     memory->gradients = trained->train_bytes;
     memory->moments = bn_optimizer_bytes(trained);
+    memory->host_telemetry = bn_telemetry_host_bytes(model);
     BN_TRY_OUT(measure_graphs(config, model, memory));
     memory->total =
         memory->weights + memory->gradients + memory->moments + memory->arena + memory->tables;

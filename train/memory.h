@@ -19,6 +19,7 @@ typedef struct bn_memory_report {
     size_t scratch;              /* largest kernel scratch */
     size_t tables;               /* RoPE, token batches, telemetry */
     size_t total;                /* weights + gradients + moments + arena + tables */
+    size_t host_telemetry;       /* codes kept on the host; not in the total */
 } bn_memory_report;
 
 typedef struct bn_size_report {

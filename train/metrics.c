@@ -106,6 +106,7 @@ static void write_layers(bn_json *json, const bn_metrics_record *record)
         bn_json_string(json, "name", layer->name);
         bn_json_double(json, "zero_share", layer->zero_share);
         bn_json_double(json, "flip_rate", layer->flip_rate);
+        bn_json_double(json, "oscillation", layer->oscillation);
         bn_json_double(json, "entropy_bits", layer->entropy_bits);
         bn_json_double(json, "scale_drift", layer->scale_drift);
         bn_json_object_end(json);

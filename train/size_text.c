@@ -34,7 +34,7 @@ typedef struct memory_row {
     size_t bytes;
 } memory_row;
 
-enum { MEMORY_ROWS = 11 };
+enum { MEMORY_ROWS = 12 };
 
 static void memory_rows(const bn_memory_report *m, memory_row rows[MEMORY_ROWS])
 {
@@ -50,6 +50,7 @@ static void memory_rows(const bn_memory_report *m, memory_row rows[MEMORY_ROWS])
         {"scratch", "kernel scratch", true, m->scratch},
         {"tables", "tables and batches", false, m->tables},
         {"total", "total", false, m->total},
+        {"host_telemetry", "besides, on the host: telemetry", false, m->host_telemetry},
     };
     for (int i = 0; i < MEMORY_ROWS; i++)
         rows[i] = all[i];

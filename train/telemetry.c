@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "quant/analysis.h"
+#include "quant/pack.h"
 
 /* The layer's weight is quantized in training. */
 static bool is_ternary(const bn_linear_layer *layer)
@@ -39,6 +40,21 @@ size_t bn_telemetry_device_bytes(const bn_model *model)
     return most;
 }
 
+size_t bn_telemetry_host_bytes(const bn_model *model)
+{
+    size_t layer_codes = 0, scales = 0;
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_linear_layer *layer = model->linears[i];
+        if (!is_ternary(layer))
+            continue;
+        const size_t codes = bn_tensor_bytes(&layer->codes);
+        const size_t n = (size_t)bn_tensor_numel(&layer->scale);
+        layer_codes = codes > layer_codes ? codes : layer_codes;
+        scales = n > scales ? n : scales;
+    }
+    return 2 * bn_telemetry_code_bytes(model) + 2 * layer_codes + scales * sizeof(float);
+}
+
 static bn_status alloc_host(bn_telemetry *t)
 {
     size_t layer_codes = 1, layer_scales = 1;
@@ -56,10 +72,13 @@ static bn_status alloc_host(bn_telemetry *t)
     t->stats = calloc((size_t)t->count + 1, sizeof *t->stats);
     t->scales = calloc((size_t)t->count + 1, sizeof *t->scales);
     t->codes = calloc(t->code_bytes + 1, 1);
+    t->directions = calloc(t->code_bytes + 1, 1);
     t->fresh_codes = calloc(layer_codes, 1);
+    t->change = calloc(layer_codes, 1);
     t->fresh_scales = calloc(layer_scales, sizeof *t->fresh_scales);
-    if (!t->stats || !t->scales || !t->codes || !t->fresh_codes || !t->fresh_scales)
-        return bn_error_nomem("the telemetry of ternary codes", t->code_bytes + layer_codes);
+    if (!t->stats || !t->scales || !t->codes || !t->directions || !t->fresh_codes || !t->change ||
+        !t->fresh_scales)
+        return bn_error_nomem("the telemetry of ternary codes", bn_telemetry_host_bytes(t->model));
     return BN_OK;
 }
 
@@ -84,7 +103,9 @@ void bn_telemetry_clear(bn_telemetry *t)
     free(t->stats);
     free(t->scales);
     free(t->codes);
+    free(t->directions);
     free(t->fresh_codes);
+    free(t->change);
     free(t->fresh_scales);
     *t = (bn_telemetry){0};
 }
@@ -102,8 +123,9 @@ static bn_status quantize(bn_telemetry *t, const bn_linear_layer *layer)
     return bn_backend_get_f32(be, &call.out[1], t->fresh_scales, bn_tensor_numel(&call.out[1]));
 }
 
-static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, uint8_t *baseline)
+static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, size_t at)
 {
+    uint8_t *baseline = t->codes + at;
     const int64_t n_scales = bn_tensor_numel(&layer->scale);
     const double weights = (double)layer->out * (double)layer->in;
     bn_code_stats codes;
@@ -118,6 +140,9 @@ static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, ui
         .frozen = !layer->weight->trainable,
         .zero_share = (double)codes.count[1] / weights,
         .flip_rate = (double)bn_t2_flips(t->fresh_codes, baseline, layer->out, layer->in) / weights,
+        .oscillation = (double)bn_t2_oscillations(baseline, t->fresh_codes, layer->out, layer->in,
+                                                  t->directions + at, t->change) /
+                       weights,
         .entropy_bits = codes.entropy_bits,
         .scale_drift = before > 0.0 ? mean / before - 1.0 : 0.0,
     };
@@ -127,15 +152,22 @@ static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, ui
 
 bn_status bn_telemetry_measure(bn_telemetry *t)
 {
-    uint8_t *baseline = t->codes;
+    size_t at = 0;
     int index = 0;
     for (int i = 0; i < t->model->n_linears; i++) {
         const bn_linear_layer *layer = t->model->linears[i];
         if (!is_ternary(layer))
             continue;
         BN_TRY(quantize(t, layer));
-        compare(t, layer, index++, baseline);
-        baseline += bn_tensor_bytes(&layer->codes);
+        compare(t, layer, index++, at);
+        at += bn_tensor_bytes(&layer->codes);
     }
+    return BN_OK;
+}
+
+bn_status bn_telemetry_begin(bn_telemetry *t)
+{
+    BN_TRY(bn_telemetry_measure(t));
+    memset(t->directions, BN_T2_ZERO_BYTE, t->code_bytes);
     return BN_OK;
 }

@@ -80,7 +80,7 @@ static bn_status build(bn_trainer *t)
     BN_TRY(alloc_logits(t));
     BN_TRY(bn_telemetry_init(&t->telemetry, t->model));
     BN_TRY(bn_layer_health_init(&t->health, t->telemetry.count));
-    return bn_telemetry_measure(&t->telemetry);
+    return bn_telemetry_begin(&t->telemetry);
 }
 
 bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_backend *backend,

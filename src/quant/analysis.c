@@ -93,3 +93,16 @@ int64_t bn_t2_flips(const uint8_t *a, const uint8_t *b, int64_t rows, int64_t co
     /* The weight as one vector: padding is equal in both. */
     return bn_trit_hamming(&bn_trit_ref, a, b, rows * bn_t2_row_bytes(cols) * BN_T2_PER_BYTE);
 }
+
+int64_t bn_t2_oscillations(const uint8_t *before, const uint8_t *now, int64_t rows, int64_t cols,
+                           uint8_t *direction, uint8_t *change)
+{
+    const bn_trit_ops *ops = &bn_trit_ref;
+    const int64_t n = rows * bn_t2_row_bytes(cols) * BN_T2_PER_BYTE;
+    const uint8_t *const step[] = {now, change}, *const newest[] = {change, change, direction};
+    ops->negate(before, n, change);
+    ops->bundle(step, 2, n, change); /* sign(now - before) */
+    const int64_t back = ops->match(change, direction, n).opposite;
+    ops->bundle(newest, 3, n, direction); /* the change, or where there is none what was */
+    return back;
+}

@@ -48,6 +48,13 @@ void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t gro
 /* Number of codes that differ between two packed weights of one shape. */
 int64_t bn_t2_flips(const uint8_t *a, const uint8_t *b, int64_t rows, int64_t cols);
 
+/* How many codes go back: of those that differ between `before` and `now`, the
+ * ones that move against their last move, which `direction` keeps (T2 rows: -1,
+ * 0 for never, +1). Brings `direction` up to date; `change` is scratch of the
+ * same size. Oscillation as in Nagel et al., arXiv 2203.11086, equation 5. */
+int64_t bn_t2_oscillations(const uint8_t *before, const uint8_t *now, int64_t rows, int64_t cols,
+                           uint8_t *direction, uint8_t *change);
+
 /* Entropy in bits of a histogram of n counts; 0 when it is empty. */
 double bn_entropy_bits(const int64_t *count, int n);
 

@@ -124,12 +124,45 @@ static void test_flips(void **state)
     assert_int_equal(bn_t2_flips(pa, pa, ROWS, COLS), 0);
 }
 
+/* Against the definition, kept as plain numbers. */
+static void test_oscillations(void **state)
+{
+    enum { ROWS = 3, COLS = 11, BYTES = ROWS * 3, TIMES = 40 };
+    int8_t now[ROWS * COLS] = {0}, last[ROWS * COLS] = {0}, moved[ROWS * COLS], before;
+    uint8_t packed[2][BYTES], direction[BYTES], change[BYTES];
+    int64_t total = 0;
+    bn_rng rng = bn_rng_of(5, 5);
+    (void)state;
+    bn_t2_pack(now, ROWS, COLS, packed[0]);
+    bn_t2_pack(last, ROWS, COLS, direction);
+    for (int t = 1; t < TIMES; t++) {
+        int64_t want = 0;
+        for (int i = 0; i < ROWS * COLS; i++) {
+            before = now[i];
+            if (bn_rng_below(&rng, 3) == 0)
+                now[i] = (int8_t)((int)bn_rng_below(&rng, 3) - 1);
+            const int move = (now[i] > before) - (now[i] < before);
+            want += move * last[i] < 0;
+            last[i] = (int8_t)(move ? move : last[i]);
+        }
+        bn_t2_pack(now, ROWS, COLS, packed[t % 2]);
+        assert_int_equal(
+            bn_t2_oscillations(packed[!(t % 2)], packed[t % 2], ROWS, COLS, direction, change),
+            want);
+        bn_t2_unpack(direction, 0, ROWS, COLS, moved);
+        assert_memory_equal(moved, last, sizeof last);
+        total += want;
+    }
+    assert_true(total > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_weight), cmocka_unit_test(test_known_error),
         cmocka_unit_test(test_zero_weight),  cmocka_unit_test(test_worst_are_sorted),
         cmocka_unit_test(test_entropy),      cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_oscillations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,7 +233,19 @@ static void test_telemetry(void **state)
     for (int i = 0; i < t->count; i++) {
         assert_true(t->stats[i].flip_rate > 0.0 && t->stats[i].flip_rate < 0.5);
         assert_true(t->stats[i].scale_drift != 0.0 && fabs(t->stats[i].scale_drift) < 0.5);
+        assert_true(t->stats[i].oscillation == 0.0); /* a first move is no way back */
     }
+    double oscillation = 0;
+    for (int k = 0; k < 5; k++) {
+        step(&f);
+        step(&f);
+        assert_ok(bn_telemetry_measure(t));
+        for (int i = 0; i < t->count; i++) {
+            assert_true(t->stats[i].oscillation <= t->stats[i].flip_rate);
+            oscillation += t->stats[i].oscillation;
+        }
+    }
+    assert_true(oscillation > 0.0);
     stop(&f);
     help_config(&f.config, "unused", "quantization.weight_bits=none", NULL);
     start(&f, false);
