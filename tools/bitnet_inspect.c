@@ -5,16 +5,28 @@
 
 #include "base/json.h"
 #include "tools/inspect.h"
+#include "tools/sensitivity_print.h"
 #include "tools/tool.h"
 
 struct args {
-    const char *file;
-    bool json, untrusted;
+    const char *file, *data;
+    bool json, sensitivity;
+    double budget;
+    int64_t max_batches;
+    bn_tool_where where;
 };
 
 static const bn_option options[] = {
     {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
-    BN_TOOL_UNTRUSTED_OPTION(struct args, untrusted),
+    {"sensitivity", 0, NULL, BN_OPT_FLAG, offsetof(struct args, sensitivity),
+     "instead: what the quantization of each layer alone does to the loss on --data"},
+    {"data", 0, "FILE", BN_OPT_STRING, offsetof(struct args, data),
+     "for --sensitivity: a text, file or quoted pattern; of an mlp a table"},
+    {"max-batches", 0, "N", BN_OPT_I64, offsetof(struct args, max_batches),
+     "for --sensitivity: at most N batches, evenly spaced; 0 takes the whole text (0)"},
+    {"budget", 0, "BITS", BN_OPT_F64, offsetof(struct args, budget),
+     "for --sensitivity: propose quantization.rules with at most BITS bits per weight"},
+    BN_TOOL_WHERE_OPTIONS(struct args),
     {0}};
 
 static const bn_positional positionals[] = {
@@ -28,7 +40,10 @@ static const bn_program program = {
     "Of every ternary layer: shares of -1, 0 and +1 and their entropy, scales, rows that are all\n"
     "zero, size; in a checkpoint also what quantization costs against the shadow weights (mean\n"
     "squared error, signal to noise in dB, cosine), and the size is that of base3x5. Every\n"
-    "checksum is checked. Exit codes: 0 done, 2 usage, 65 bad model file, 66 input missing.\n"};
+    "checksum is checked. --sensitivity takes a checkpoint and needs a pass over the text per "
+    "layer\n"
+    "(docs/analysis.md). Exit codes: 0 done, 1 failure, 2 usage, 65 bad model file, 66 input\n"
+    "missing, 69 no device.\n"};
 
 static double share(const bn_tensor_info *t, int code)
 {
@@ -302,11 +317,40 @@ static bn_status print_text(const bn_file_info *info)
     return bn_tool_print_text(&text);
 }
 
+static bn_status check_args(const struct args *args)
+{
+    if (!args->sensitivity)
+        return args->data || args->max_batches || args->budget != 0
+                   ? bn_error(BN_USAGE, "--data, --max-batches and --budget go with --sensitivity")
+                   : BN_OK;
+    if (!args->data)
+        return bn_error(BN_USAGE, "--sensitivity: --data FILE is missing");
+    if (args->max_batches < 0)
+        return bn_error(BN_USAGE, "--max-batches %lld: expected 0 or more",
+                        (long long)args->max_batches);
+    if (!(args->budget >= 0))
+        return bn_error(BN_USAGE, "--budget %g: expected bits per weight", args->budget);
+    return BN_OK;
+}
+
+static bn_status run_sensitivity(const struct args *args)
+{
+    const bn_sensitivity_data data = {args->data, args->max_batches};
+    bn_tool_model model;
+    BN_TRY(bn_tool_open(args->file, &args->where, false, &model));
+    bn_status status = bn_sensitivity_run(&model.loaded, &data, args->budget, args->json);
+    bn_tool_close(&model);
+    return status;
+}
+
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
     bn_file_info info;
-    bn_tool_distrust(args->untrusted);
+    BN_TRY(check_args(args));
+    if (args->sensitivity)
+        return run_sensitivity(args);
+    bn_tool_distrust(args->where.untrusted);
     BN_TRY(bn_file_info_read(args->file, &info));
     for (size_t i = 0; i < info.skipped.count; i++)
         fprintf(stderr, "bitnet-inspect: passed over %s\n", info.skipped.items[i]);
@@ -317,6 +361,6 @@ static bn_status run(void *arg)
 
 int main(int argc, char **argv)
 {
-    struct args args = {0};
+    struct args args = {.where = BN_TOOL_WHERE_DEFAULT};
     return bn_tool_main(&program, run, &args, argc, argv);
 }

@@ -292,6 +292,22 @@ run inspect cut.gguf
 refused 65 cut.gguf
 run inspect floats --json
 json "d['ternary_tensors'] == 0"
+run inspect out --sensitivity
+refused 2 --data
+run inspect out --budget 3
+refused 2 --sensitivity
+run inspect out --sensitivity --data text.txt --budget -1
+refused 2 --budget
+run inspect model.h5 --sensitivity --data text.txt
+refused 2 'shadow weights'
+run inspect out --sensitivity --data text.txt --max-batches 1
+expect 0
+stdout_has 'alone float' q_proj 'bits per weight'
+run inspect floats --sensitivity --data text.txt --max-batches 1 --budget 9 --json
+expect 0
+json "len(d['layers']) == 7 and d['switched_to'] == 'ternary' and d['bits_per_weight'] == 32"
+json "0 < d['proposal']['bits_per_weight'] <= 9"
+json "all(r['weight_bits'] == 'ternary' for r in d['proposal']['config']['quantization']['rules'])"
 
 # ---- damage ----
 mkdir -p broken
