@@ -1,6 +1,7 @@
 /* bench-ops: kernels of the "cpu" backend, one at a time, in the shapes of a
- * training step (2048 rows of 128 and 384) and of larger layers. Every subject
- * is compared with the reference kernels before it is timed. */
+ * training step (2048 rows of 128 and 384) and of larger layers, beside the
+ * limits of this machine. Every subject is compared with the reference kernels
+ * before it is timed. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "base/checked.h"
 #include "base/pool.h"
 #include "base/rng.h"
-#include "bench/harness.h"
+#include "bench/limits.h"
 #include "cpu/cpu.h"
 
 /* Largest error that verification accepts, relative to |ref| + mean|ref|. */
@@ -180,7 +181,7 @@ static bn_status measure(bench *b, subject *s, bn_status status, bool both, doub
         s->backward = back;
         bench_result r = {.name = name,
                           .shape = s->shape,
-                          .kind = s->kind,
+                          .kind = back && s->kind ? "GFLOP/s" : s->kind,
                           .work = back ? backward_work : s->work};
         BN_TRY_OUT(bn_op_instance_init(&op, b->backend, &s->spec));
         BN_TRY_OUT(verify(s, &op, &r.error));
@@ -214,9 +215,9 @@ static bn_status make_bitlinear(subject *s, int64_t rows, int64_t out, int64_t i
 static bn_status bitlinear(bench *b)
 {
     static const int64_t shapes[][4] = {
-        {2048, 128, 128, 64},   {2048, 384, 128, 64}, {2048, 128, 384, 64},
-        {2048, 128, 384, -1},   {2048, 384, 384, 64}, {1024, 1024, 384, 128},
-        {2048, 1024, 1024, -1}, {512, 1536, 4096, 0}, {512, 4096, 1536, 0},
+        {2048, 128, 128, 64}, {2048, 384, 128, 64},   {2048, 128, 384, 64},  {2048, 128, 384, -1},
+        {2048, 384, 384, 64}, {1024, 1024, 384, 128}, {1024, 1024, 1024, 0}, {2048, 1024, 1024, -1},
+        {512, 1536, 4096, 0}, {512, 4096, 1536, 0},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         subject s = {.name = "bitlinear", .kind = "GOPS"};
@@ -548,6 +549,7 @@ static bn_status pool(bench *b)
 
 static bn_status all(bench *b)
 {
+    BN_TRY(bench_limits(b));
     BN_TRY(bitlinear(b));
     BN_TRY(linear(b));
     BN_TRY(rows(b));

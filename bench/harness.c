@@ -90,13 +90,14 @@ bn_status bench_init(bench *b, int argc, char **argv, bool *done)
     if (*done)
         return BN_OK;
     BN_TRY(unpin_blas(argv));
-    BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = b->threads, .isa = b->isa}, &b->backend));
+    BN_TRY(
+        bn_cpu_backend_new(&(bn_cpu_options){.threads = b->threads, .isa = b->isa}, &b->backend));
     int threads = bn_threads_count(bn_cpu_threads(b->backend));
     if (!b->json) {
         printf("%s: isa %s, %d threads, OpenBLAS core type %s\n", b->program,
                bn_cpu_isa(b->backend), threads, bn_blas_core());
-        printf("%-32s %-30s %10s %10s %16s %9s %9s\n", "subject", "shape", "min us", "median us",
-               "work", "GB/s", "error");
+        printf("%-32s %-30s %10s %10s %16s %8s %9s %9s\n", "subject", "shape", "min us",
+               "median us", "work", "of limit", "GB/s", "error");
         return BN_OK;
     }
     bn_json_object(&b->out, NULL);
@@ -160,9 +161,19 @@ out:
     return status;
 }
 
+/* Of the limit that the work of a result has; 0: unknown. */
+static double share_of_limit(const bench *b, const bench_result *r)
+{
+    if (!r->kind)
+        return 0;
+    const double limit = b->limits[strcmp(r->kind, "GOPS") == 0 ? BENCH_INT8 : BENCH_FLOAT];
+    return limit > 0 ? r->work / r->min_s / limit : 0;
+}
+
 void bench_report(bench *b, const bench_result *r)
 {
     double rate = r->work / r->min_s * 1e-9, bandwidth = r->bytes / r->min_s * 1e-9;
+    const double share = share_of_limit(b, r);
     if (b->json) {
         bn_json_object(&b->out, NULL);
         bn_json_string(&b->out, "name", r->name);
@@ -173,6 +184,8 @@ void bench_report(bench *b, const bench_result *r)
             bn_json_string(&b->out, "unit", r->kind);
             bn_json_double(&b->out, "rate", rate);
         }
+        if (share > 0)
+            bn_json_double(&b->out, "share_of_limit", share);
         if (r->tokens > 0)
             bn_json_double(&b->out, "tokens_per_second", r->tokens / r->median_s);
         bn_json_double(&b->out, "gb_per_s", bandwidth);
@@ -181,15 +194,17 @@ void bench_report(bench *b, const bench_result *r)
         bn_json_object_end(&b->out);
         return;
     }
-    char work[32] = "", error[16] = "-";
+    char work[32] = "", error[16] = "-", of_limit[16] = "";
+    if (share > 0)
+        snprintf(of_limit, sizeof of_limit, "%.0f %%", 100 * share);
     if (r->kind)
         snprintf(work, sizeof work, "%.1f %s", rate, r->kind);
     if (r->tokens > 0)
         snprintf(work, sizeof work, "%.0f tok/s", r->tokens / r->median_s);
     if (r->error >= 0)
         snprintf(error, sizeof error, "%.1e", r->error);
-    printf("%-32s %-30s %10.1f %10.1f %16s %9.1f %9s\n", r->name, r->shape, r->min_s * 1e6,
-           r->median_s * 1e6, work, bandwidth, error);
+    printf("%-32s %-30s %10.1f %10.1f %16s %8s %9.1f %9s\n", r->name, r->shape, r->min_s * 1e6,
+           r->median_s * 1e6, work, of_limit, bandwidth, error);
     fflush(stdout);
 }
 

@@ -16,6 +16,9 @@
 #include "backend/backend.h"
 #include "base/json.h"
 
+/* Limits of this machine's arithmetic (limits.h). */
+enum { BENCH_FLOAT, BENCH_INT8, BENCH_BF16, BENCH_LIMITS };
+
 typedef struct bench {
     const char *program;
     bool json;
@@ -24,6 +27,7 @@ typedef struct bench {
     const char *filter; /* only subjects whose name contains it; NULL = all */
     double seconds;     /* for each subject */
     bn_backend *backend;
+    double limits[BENCH_LIMITS]; /* operations per second; 0: not measured */
     bn_json out;
 } bench;
 
@@ -42,7 +46,8 @@ bool bench_wants(const bench *b, const char *name);
 typedef bn_status (*bench_body)(void *arg);
 
 /* Result of a subject. `work` is operations of one run, in the unit of `kind`
- * ("GFLOP/s", "GOPS"; NULL: none), `bytes` what it reads and writes at least. */
+ * ("GFLOP/s" of floats, "GOPS" of int8; NULL: none), `bytes` what it reads and
+ * writes at least. */
 typedef struct bench_result {
     const char *name;
     const char *shape;
