@@ -1,7 +1,8 @@
 #include "train/graphs.h"
 
-static bn_status record(const bn_model *model, const bn_tensor *input, const bn_tensor *labels,
-                        bool training, bn_tape **out, bn_value *loss, bn_value *logits)
+static bn_status record(const bn_model *model, const bn_distill *distill, const bn_tensor *input,
+                        const bn_tensor *labels, bool training, bn_tape **out, bn_value *loss,
+                        bn_value *logits)
 {
     const bool classifier = bn_model_is_classifier(model);
     BN_TRY(bn_tape_new(model->backend, out));
@@ -11,8 +12,9 @@ static bn_status record(const bn_model *model, const bn_tensor *input, const bn_
                       .adapter_dropout = training ? model->adapter_dropout : 0.0};
     if (!training)
         bn_tape_no_grad_push(tape);
-    *loss = bn_model_score(model, &graph, bn_tape_input(tape, input), bn_tape_input(tape, labels),
-                           logits);
+    bn_value x = bn_tape_input(tape, input), y = bn_tape_input(tape, labels);
+    *loss = training && distill ? bn_model_distill_loss(model, distill, &graph, x, y)
+                                : bn_model_score(model, &graph, x, y, logits);
     bn_tape_retain(tape, *loss);
     if (classifier && !training)
         bn_tape_retain(tape, *logits);
@@ -21,14 +23,16 @@ static bn_status record(const bn_model *model, const bn_tensor *input, const bn_
     return bn_tape_plan(tape, training ? *loss : BN_NO_VALUE);
 }
 
-bn_status bn_train_graphs_record(const bn_model *model, const bn_tensor *input,
-                                 const bn_tensor *labels, bn_train_graphs *out)
+bn_status bn_train_graphs_record(const bn_model *model, const bn_distill *distill,
+                                 const bn_tensor *input, const bn_tensor *labels,
+                                 bn_train_graphs *out)
 {
     bn_status status = BN_OK;
     bn_value ignored;
     *out = (bn_train_graphs){0};
-    BN_TRY_OUT(record(model, input, labels, true, &out->train, &out->train_loss, &ignored));
-    BN_TRY_OUT(record(model, input, labels, false, &out->evaluate, &out->evaluate_loss,
+    BN_TRY_OUT(
+        record(model, distill, input, labels, true, &out->train, &out->train_loss, &ignored));
+    BN_TRY_OUT(record(model, NULL, input, labels, false, &out->evaluate, &out->evaluate_loss,
                       &out->evaluate_logits));
 out:
     if (status != BN_OK)

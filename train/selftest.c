@@ -177,7 +177,7 @@ static bn_status run_tiny(const bn_config *config, bn_backend *be, tiny *out)
     BN_TRY_OUT(be->alloc(be, bn_tensor_bytes(&ids), &tokens));
     ids = bn_tensor_at(ids, &tokens, 0);
     BN_TRY_OUT(be->upload(be, &ids, text));
-    BN_TRY_OUT(bn_train_graphs_record(model, &ids, &ids, &graphs));
+    BN_TRY_OUT(bn_train_graphs_record(model, NULL, &ids, &ids, &graphs));
     BN_TRY_OUT(be->alloc(be, bn_train_graphs_arena(&graphs), &arena));
     BN_TRY_OUT(bn_train_graphs_bind(&graphs, &arena));
     BN_TRY_OUT(bn_tape_forward(graphs.train, NULL));

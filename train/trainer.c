@@ -33,7 +33,12 @@ static bn_status take_memory(bn_trainer *t)
     BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, t->params, t->values,
                              t->adapter ? &t->adapter->grads : &t->model->grads));
     BN_TRY(bn_feed_init(t->config, t->data, t->model, &t->feed));
-    BN_TRY(bn_train_graphs_record(t->model, &t->feed.input, &t->feed.labels, &t->graphs));
+    const bn_distill distill = {.teacher = t->teacher.model,
+                                .temperature = t->config->distillation.temperature,
+                                .logits_weight = t->config->distillation.logits_weight,
+                                .hidden_weight = t->config->distillation.hidden_weight};
+    BN_TRY(bn_train_graphs_record(t->model, distill.teacher ? &distill : NULL, &t->feed.input,
+                                  &t->feed.labels, &t->graphs));
     BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),
                        "activations of a step"));
     return bn_train_graphs_bind(&t->graphs, &t->arena);
@@ -74,6 +79,8 @@ static bn_status build(bn_trainer *t)
     const int64_t vocab = bn_tokenizer_vocab_size(t->data->tokenizer);
     BN_TRY(t->config->adapter.base ? make_adapter(t) : make_model(t, vocab));
     BN_TRY(check_backward(t));
+    if (t->config->distillation.teacher)
+        BN_TRY(bn_teacher_open(t->config, t->data->tokenizer, t->backend, &t->teacher));
     BN_TRY(bn_memory_explain(take_memory(t), t->config, vocab, t->backend));
     if (!t->adapter)
         BN_TRY(bn_model_init(t->model, (uint64_t)t->config->training.seed));
@@ -118,6 +125,7 @@ void bn_trainer_free(bn_trainer *t)
     t->backend->release(t->backend, &t->arena);
     bn_feed_clear(&t->feed);
     free(t->logits);
+    bn_loaded_clear(&t->teacher);
     bn_adapter_free(t->adapter);
     if (t->base.model)
         bn_loaded_clear(&t->base);

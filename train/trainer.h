@@ -47,6 +47,7 @@ typedef struct bn_trainer {
     const bn_train_data *data; /* borrowed */
     bn_backend *backend;       /* borrowed */
     bn_model *model;
+    bn_loaded teacher;   /* of distillation.teacher, else {0} */
     bn_loaded base;      /* of adapters: owns `model`; else {0} */
     bn_adapter *adapter; /* what is trained; NULL: the model itself */
     uint8_t base_id[BN_SHA256_BYTES];

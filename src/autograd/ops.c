@@ -128,6 +128,19 @@ bn_value bn_linear_cross_entropy(bn_tape *t, bn_value x, bn_value weight, bn_val
     return record(t, BN_OP_LINEAR_CROSS_ENTROPY, &params, 3, (bn_value[]){x, weight, labels});
 }
 
+bn_value bn_distill_kl(bn_tape *t, bn_value logits, bn_value target, double temperature,
+                       double weight)
+{
+    bn_op_params params = {.distill = {temperature, weight}};
+    return record(t, BN_OP_DISTILL_KL, &params, 2, (bn_value[]){logits, target});
+}
+
+bn_value bn_distance(bn_tape *t, bn_value x, bn_value target, double weight)
+{
+    bn_op_params params = {.distill = {.weight = weight}};
+    return record(t, BN_OP_DISTANCE, &params, 2, (bn_value[]){x, target});
+}
+
 bn_value bn_dropout(bn_tape *t, bn_value x, double p)
 {
     if (p == 0)

@@ -90,6 +90,10 @@ typedef union bn_op_params {
         int64_t chunk_rows;   /* LINEAR_CROSS_ENTROPY: rows of logits at once */
     } cross_entropy;
     struct {
+        double temperature; /* > 0; DISTILL_KL */
+        double weight;      /* on the loss */
+    } distill;              /* DISTILL_KL, DISTANCE */
+    struct {
         double p;      /* probability that an element is dropped, 0 <= p < 1 */
         uint32_t site; /* tells the dropouts of one graph apart */
     } dropout;

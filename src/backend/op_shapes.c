@@ -235,6 +235,23 @@ static bn_status infer_linear_cross_entropy(bn_op_call *c, bn_dtype real)
     return BN_OK;
 }
 
+static bn_status infer_distance(bn_op_call *c, bn_dtype real)
+{
+    NEED(present(&c->in[0]) && c->in[0].dtype == real && c->in[1].dtype == real &&
+             bn_tensor_same_shape(&c->in[0], &c->in[1]),
+         "operands must be real, of one shape");
+    c->out[0] = bn_tensor_1d(real, 1);
+    return BN_OK;
+}
+
+static bn_status infer_distill_kl(bn_op_call *c, bn_dtype real)
+{
+    BN_TRY(infer_distance(c, real));
+    NEED(c->params->distill.temperature > 0, "the temperature must be > 0");
+    c->out[1] = bn_tensor_2d(real, 2, bn_tensor_rows(&c->in[0]));
+    return BN_OK;
+}
+
 static bn_status infer_dropout(bn_op_call *c, bn_dtype real)
 {
     double p = c->params->dropout.p;
@@ -311,6 +328,8 @@ static const infer_fn infer_table[BN_OP_COUNT] = {
     [BN_OP_SOFTMAX] = infer_unary,
     [BN_OP_CROSS_ENTROPY] = infer_cross_entropy,
     [BN_OP_LINEAR_CROSS_ENTROPY] = infer_linear_cross_entropy,
+    [BN_OP_DISTILL_KL] = infer_distill_kl,
+    [BN_OP_DISTANCE] = infer_distance,
     [BN_OP_DROPOUT] = infer_dropout,
     [BN_OP_SUM] = infer_reduce,
     [BN_OP_MEAN] = infer_reduce,

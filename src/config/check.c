@@ -105,6 +105,23 @@ static bool tokenizer_is_known(const char *name)
     return strcmp(name, "byte") == 0 || ends_with(name, ".json") || ends_with(name, ".model");
 }
 
+static bn_status check_distillation(const bn_config *c, const char *name)
+{
+    if (!c->distillation.teacher)
+        return BN_OK;
+    if (c->model.kind == BN_KIND_MLP && c->distillation.hidden_weight > 0)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: distillation.hidden_weight: expected 0 for model.kind \"mlp\", "
+                        "found %g",
+                        name, c->distillation.hidden_weight);
+    if (!(c->distillation.logits_weight > 0) && !(c->distillation.hidden_weight > 0))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: distillation.teacher: expected logits_weight or hidden_weight above "
+                        "0, found neither",
+                        name);
+    return BN_OK;
+}
+
 bn_status bn_config_check(const bn_config *c, const char *name)
 {
     if (c->model.kind == BN_KIND_TRANSFORMER) {
@@ -113,6 +130,11 @@ bn_status bn_config_check(const bn_config *c, const char *name)
         BN_TRY(check_classifier(c, name));
     }
     BN_TRY(check_quantization(c, name));
+    BN_TRY(check_distillation(c, name));
+    if (c->training.init_from && c->adapter.base)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.init_from: expected null with adapter.base, found \"%.60s\"",
+                        name, c->training.init_from);
     if (c->training.min_learning_rate > c->training.learning_rate)
         return bn_error(BN_BAD_CONFIG,
                         "%s: training.min_learning_rate: expected at most training.learning_rate "

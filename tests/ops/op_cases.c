@@ -499,6 +499,27 @@ static void ignore(op_case *k, int i, int every)
         label[r] = k->spec.params.cross_entropy.ignore_index;
 }
 
+static void distill_case(op_case_list *l, const char *name, int64_t rows, int64_t cols,
+                         double scale, double temperature)
+{
+    for (int i = 0; i < 2; i++) {
+        op_case *k = add(l, i ? BN_OP_DISTANCE : BN_OP_DISTILL_KL, name);
+        reals(k, 0, scale, SHAPE(rows, cols));
+        reals(k, 1, scale, SHAPE(rows, cols));
+        k->spec.params.distill.temperature = temperature;
+        k->spec.params.distill.weight = 0.7;
+    }
+}
+
+static void distill(op_case_list *l)
+{
+    distill_case(l, "size 1", 1, 1, 1, 1);
+    distill_case(l, "odd size", 5, 13, 1, 2);
+    distill_case(l, "cold", 3, 7, 1, 0.5);
+    distill_case(l, "large magnitudes", 4, 9, 50, 3);
+    distill_case(l, "wide", 3, 259, 2, 1.5);
+}
+
 static void cross_entropy(op_case_list *l)
 {
     cross_entropy_case(l, "size 1", 1, 1, 1);
@@ -588,6 +609,7 @@ op_case_list op_cases_new(void)
     kv_attention(&list);
     softmax(&list);
     cross_entropy(&list);
+    distill(&list);
     dropout(&list);
     reduction_cases(&list, BN_OP_SUM);
     reduction_cases(&list, BN_OP_MEAN);

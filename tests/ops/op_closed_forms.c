@@ -497,6 +497,37 @@ static void refused(const bn_op_spec *spec, const char *text)
     bn_op_instance_clear(&op);
 }
 
+static void distillation_in_closed_form(void **state)
+{
+    (void)state;
+    /* softmax(target / 2) = (3/4, 1/4), softmax(logits / 2) = (1/2, 1/2). */
+    const double logits[] = {5, 5}, target[] = {2 * log(3), 0};
+    bn_op_spec spec = {.op = BN_OP_DISTILL_KL,
+                       .params.distill = {.temperature = 2, .weight = 0.5},
+                       .in = {bn_tensor_2d(BN_F64, 1, 2), bn_tensor_2d(BN_F64, 1, 2)},
+                       .data = {logits, target}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0.5 * 4 * (0.75 * log(1.5) + 0.25 * log(0.5))});
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){0.5 * 2 * (0.5 - 0.75), 0.5 * 2 * (0.5 - 0.25)});
+    bn_op_instance_clear(&op);
+    spec.data[1] = logits; /* nothing is left to learn */
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0});
+    bn_op_instance_clear(&op);
+
+    spec = (bn_op_spec){.op = BN_OP_DISTANCE,
+                        .params.distill.weight = 3,
+                        .in = {bn_tensor_1d(BN_F64, 2), bn_tensor_1d(BN_F64, 2)},
+                        .data = {(double[]){1, 5}, (double[]){2, 2}}};
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){15});
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){-3, 9});
+    bn_op_instance_clear(&op);
+}
+
 static void bad_numbers_are_refused(void **state)
 {
     (void)state;
@@ -596,6 +627,7 @@ static int run_on(bn_dtype real)
         cmocka_unit_test(bitlinear),
         cmocka_unit_test(straight_through),
         cmocka_unit_test(cross_entropy_of_nothing_is_zero),
+        cmocka_unit_test(distillation_in_closed_form),
         cmocka_unit_test(dropout),
         cmocka_unit_test(adamw),
         cmocka_unit_test(bad_numbers_are_refused),

@@ -112,6 +112,8 @@ static const overlay rows[] = {
     {BN_OP_LINEAR_CROSS_ENTROPY, bn_blas_linear_cross_entropy_forward,
      bn_blas_linear_cross_entropy_backward, bn_blas_linear_cross_entropy_scratch,
      bn_blas_linear_cross_entropy_scratch, 1, 1},
+    {BN_OP_DISTILL_KL, bn_fast_distill_kl_forward, bn_fast_distill_kl_backward,
+     bn_fast_distill_kl_scratch, NULL, 0, 0},
     {BN_OP_DROPOUT, bn_fast_dropout_forward, bn_fast_dropout_backward, NULL, NULL, 0, 0},
 };
 

@@ -65,8 +65,63 @@ expect 78 'mlp.gate_proj.weight: expected [96, 32] as the config asks, found [64
 [ ! -e other/config.json ] || fail "the folder was taken"
 run train config.json --init-from packed.h5 --output-dir other
 expect 65 'packed.h5: a packed model has no shadow weights'
+run train config.json --init-from float --output-dir other --set adapter.base=gptq.h5
+expect 78 'training.init_from: expected null with adapter.base'
 run train config.json --init-from nowhere --output-dir other
 expect 66 nowhere
+
+# ---- with a teacher ----
+taught() { # taught FOLDER OPTION...: a run in which the float model teaches
+    folder=$1
+    shift
+    run train config.json --init-from gptq.h5 --output-dir "$folder" --overwrite --max-steps 20 \
+        --quiet --set distillation.teacher=float --set distillation.hidden_weight=0.5 "$@"
+}
+same_result() { # same_result A B: steps and held-out loss of two runs
+    for key in steps val_loss train_loss; do
+        [ "$(number $key "$1/summary.json")" = "$(number $key "$2/summary.json")" ] ||
+            fail "$key of $1 and $2 differ"
+    done
+}
+taught taught --threads 1
+expect 0
+below "$(number val_loss o)" "$loss"
+taught again --threads 3
+expect 0
+same_result taught again
+taught resumed --stop-after 9
+expect 75
+run train config.json --init-from gptq.h5 --output-dir resumed --resume auto --max-steps 20 \
+    --quiet --set distillation.teacher=float --set distillation.hidden_weight=0.5
+expect 0
+same_result taught resumed
+run train config.json --output-dir other --overwrite --max-steps 2 --quiet \
+    --set distillation.teacher=packed.h5
+expect 0
+# A model has nothing to learn from itself.
+first_loss() { # first_loss OPTION...: of the float model's first step
+    run train config.json --init-from float --output-dir other --overwrite --max-steps 1 --quiet \
+        --set quantization.weight_bits=none "$@"
+    expect 0
+    number train_loss o
+}
+alone=$(first_loss)
+with_itself=$(first_loss --set distillation.teacher=float --set distillation.hidden_weight=1)
+awk "BEGIN { d = $alone - $with_itself; exit !(d * d < 1e-10) }" ||
+    fail "taught by itself the loss is $with_itself, not $alone"
+
+teacher() { # teacher STATUS TEXT OPTION...: refused
+    want=$1 text=$2
+    shift 2
+    run train config.json --output-dir other --overwrite --max-steps 1 \
+        --set distillation.teacher=float "$@"
+    expect "$want" "$text"
+}
+teacher 66 'distillation.teacher: nowhere' --set distillation.teacher=nowhere
+teacher 78 'expected logits_weight or hidden_weight above 0' --set distillation.logits_weight=0
+teacher 78 'has hidden_size 32' --set model.hidden_size=64 --set distillation.hidden_weight=1
+teacher 78 'has 16 positions' --set model.max_position_embeddings=32 --set training.seq_len=32
+teacher 78 'gives 256 logits' --set model.vocab_size=300
 
 # ---- refusals ----
 run quantize float

@@ -1,0 +1,91 @@
+#include "model/distill.h"
+
+/* Hidden state and logits of a model; an MLP has no hidden state to offer. */
+static bn_value run_model(const bn_model *model, bn_graph *g, bn_value input, bn_value *hidden)
+{
+    *hidden = BN_NO_VALUE;
+    if (bn_model_is_classifier(model))
+        return bn_model_logits(model, g, input);
+    *hidden = bn_model_hidden(model, g, input, NULL);
+    return bn_model_head(model, g, *hidden);
+}
+
+bn_value bn_model_distill_loss(const bn_model *student, const bn_distill *d, bn_graph *g,
+                               bn_value input, bn_value labels)
+{
+    bn_tape *t = g->tape;
+    bn_graph quiet = {.tape = t};
+    bn_value hidden, teacher_hidden;
+    bn_value logits = run_model(student, g, input, &hidden);
+    bn_value loss = bn_cross_entropy(t, logits, labels, BN_IGNORE_INDEX);
+    bn_tape_no_grad_push(t);
+    bn_value teacher = run_model(d->teacher, &quiet, input, &teacher_hidden);
+    bn_tape_no_grad_pop(t);
+    if (d->logits_weight > 0)
+        loss = bn_add(t, loss, bn_distill_kl(t, logits, teacher, d->temperature, d->logits_weight));
+    if (d->hidden_weight > 0)
+        loss = bn_add(t, loss, bn_distance(t, hidden, teacher_hidden, d->hidden_weight));
+    return loss;
+}
+
+static bn_status check_kernels(const bn_config *config, const bn_backend *backend)
+{
+    const bn_op ops[] = {BN_OP_DISTILL_KL, BN_OP_DISTANCE};
+    const double weights[] = {config->distillation.logits_weight,
+                              config->distillation.hidden_weight};
+    for (int i = 0; i < 2; i++)
+        if (weights[i] > 0 && !backend->rows[ops[i]].backward)
+            return bn_error(BN_USAGE, "distillation: %s has no kernel for %s: --device cpu",
+                            backend->name, bn_op_table[ops[i]].name);
+    return BN_OK;
+}
+
+static bn_status check_fit(const bn_config *config, const bn_tokenizer *tokenizer,
+                           const bn_loaded *teacher)
+{
+    const bn_model *model = teacher->model;
+    const int64_t vocab = config->model.kind == BN_KIND_MLP ? config->model.num_labels
+                          : config->model.vocab_size        ? config->model.vocab_size
+                                                            : bn_tokenizer_vocab_size(tokenizer);
+    BN_TRY(bn_loaded_expect(teacher, config->model.kind));
+    if (model->vocab != vocab)
+        return bn_error(BN_BAD_CONFIG,
+                        "distillation.teacher: %s gives %lld logits, expected the model's %lld",
+                        teacher->path, (long long)model->vocab, (long long)vocab);
+    if (config->model.kind == BN_KIND_MLP)
+        return model->classifier.inputs == config->model.input_size
+                   ? BN_OK
+                   : bn_error(BN_BAD_CONFIG,
+                              "distillation.teacher: %s has %lld inputs, expected the model's %lld",
+                              teacher->path, (long long)model->classifier.inputs,
+                              (long long)config->model.input_size);
+    if (bn_tokenizer_hash(teacher->tokenizer) != bn_tokenizer_hash(tokenizer))
+        return bn_error(BN_BAD_CONFIG, "distillation.teacher: %s has another tokenizer than %s",
+                        teacher->path, config->data.tokenizer);
+    if (model->positions < config->training.seq_len)
+        return bn_error(BN_BAD_CONFIG,
+                        "distillation.teacher: %s has %lld positions, expected training.seq_len "
+                        "(%lld) or more",
+                        teacher->path, (long long)model->positions,
+                        (long long)config->training.seq_len);
+    if (config->distillation.hidden_weight > 0 && model->hidden != config->model.hidden_size)
+        return bn_error(BN_BAD_CONFIG,
+                        "distillation.hidden_weight: %s has hidden_size %lld, expected the "
+                        "model's %lld",
+                        teacher->path, (long long)model->hidden,
+                        (long long)config->model.hidden_size);
+    return BN_OK;
+}
+
+bn_status bn_teacher_open(const bn_config *config, const bn_tokenizer *tokenizer,
+                          bn_backend *backend, bn_loaded *out)
+{
+    *out = (bn_loaded){0};
+    BN_TRY(check_kernels(config, backend));
+    BN_TRY(bn_error_in(bn_loaded_open(config->distillation.teacher, backend, true, out),
+                       "distillation.teacher"));
+    bn_status status = check_fit(config, tokenizer, out);
+    if (status != BN_OK)
+        bn_loaded_clear(out);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* distill.h - a model that learns from another one.
+ *
+ *   loss = cross-entropy with the labels
+ *        + logits_weight T^2 KL(softmax(teacher / T) || softmax(student / T))
+ *        + hidden_weight mean (student's - teacher's last hidden state)^2
+ *
+ * (Hinton, Vinyals, Dean, arXiv 1503.02531: T^2 keeps the share of the gradient
+ * when T changes; hidden states as in BitDistill's and TinyBERT's family,
+ * arXiv 1909.10351). The teacher is recorded into the student's training graph
+ * without gradients: same inputs, same device, its values live in the same arena.
+ */
+#ifndef BN_MODEL_DISTILL_H
+#define BN_MODEL_DISTILL_H
+
+#include "model/load.h"
+
+typedef struct bn_distill {
+    const bn_model *teacher;
+    double temperature, logits_weight, hidden_weight;
+} bn_distill;
+
+/* Opens config->distillation.teacher for a student of `config` with this
+ * tokenizer, on its backend. BN_BAD_CONFIG where the two do not fit: other
+ * tokens, fewer positions, another width with hidden_weight; BN_USAGE where the
+ * backend has no kernels for it. *out as in bn_loaded_open(). */
+bn_status bn_teacher_open(const bn_config *config, const bn_tokenizer *tokenizer,
+                          bn_backend *backend, bn_loaded *out) BN_MUST_CHECK;
+
+/* The training loss above; `input` and `labels` as in bn_model_loss(). */
+bn_value bn_model_distill_loss(const bn_model *student, const bn_distill *distill, bn_graph *g,
+                               bn_value input, bn_value labels);
+
+#endif
