@@ -8,7 +8,7 @@ bin=$1
 tests=$2
 . "$tests/cli/cli.sh"
 
-rm -rf float out tuned ./*.h5 ./*.json text.txt
+rm -rf float out tuned taught again resumed other ./*.h5 ./*.json text.txt
 make_training config.json
 "$bin/bitnet-train" config.json --quiet --output-dir float --max-steps 60 \
     --set training.learning_rate=0.01 --set quantization.weight_bits=none >/dev/null || exit 1
