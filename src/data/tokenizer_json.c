@@ -442,10 +442,13 @@ static bn_word_rule word_rule(const reader *r)
         return BN_WORDS_EACH_SPACE;
     for (int64_t id = 0; id < t->keys.size; id++) {
         size_t length;
-        const unsigned char *p = bn_vocab_piece(&t->keys, id, &length), *end = p + length;
-        while (p && end - p >= BN_SPACE_MARK_BYTES && memcmp(p, BN_SPACE_MARK, 3) == 0)
+        const unsigned char *p = bn_vocab_piece(&t->keys, id, &length);
+        if (!p)
+            continue;
+        const unsigned char *end = p + length;
+        while (end - p >= BN_SPACE_MARK_BYTES && memcmp(p, BN_SPACE_MARK, 3) == 0)
             p += BN_SPACE_MARK_BYTES;
-        if (p && memmem(p, (size_t)(end - p), BN_SPACE_MARK, BN_SPACE_MARK_BYTES))
+        if (memmem(p, (size_t)(end - p), BN_SPACE_MARK, BN_SPACE_MARK_BYTES))
             return BN_WORDS_WHOLE;
     }
     if (t->splitter.count > 0)
