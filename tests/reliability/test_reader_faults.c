@@ -212,18 +212,28 @@ static bn_status read_metaspace(void)
 }
 
 /* Fields of a tokenizer.model: pieces with their scores, the kind of model. */
-static bn_status read_sentencepiece(void)
+static bn_status read_sentencepiece(uint8_t type)
 {
-    static const uint8_t model[] = {
-        /* "<unk>" unknown; "a" 0; "\xe2\x96\x81" 0; a unigram model */
-        0x0a, 0x0e, 0x0a, 0x05, '<',  'u',  'n', 'k',  '>', 0x15, 0,    0,    0,    0,
-        0x18, 0x02, 0x0a, 0x08, 0x0a, 0x01, 'a', 0x15, 0,   0,    0,    0,    0x0a, 0x0a,
-        0x0a, 0x03, 0xe2, 0x96, 0x81, 0x15, 0,   0,    0,   0,    0x12, 0x02, 0x18, 0x01};
+    const uint8_t model[] = {/* "<unk>" unknown; "a" 0; "\xe2\x96\x81" 0 */
+                             0x0a, 0x0e, 0x0a, 0x05, '<',  'u',  'n',  'k',  '>',  0x15, 0,
+                             0,    0,    0,    0x18, 0x02, 0x0a, 0x08, 0x0a, 0x01, 'a',  0x15,
+                             0,    0,    0,    0,    0x0a, 0x0a, 0x0a, 0x03, 0xe2, 0x96, 0x81,
+                             0x15, 0,    0,    0,    0,    0x12, 0x02, 0x18, type};
     char *json;
     BN_TRY(bn_sentencepiece_to_json(model, sizeof model, &json));
     const bn_status status = encode_with(json);
     free(json);
     return status;
+}
+
+static bn_status read_unigram(void)
+{
+    return read_sentencepiece(1);
+}
+
+static bn_status read_bpe(void)
+{
+    return read_sentencepiece(2);
 }
 
 static bn_tokenizer *bytes;
@@ -301,7 +311,8 @@ static void test_allocations(void **state)
                                        {.what = "GGUF", .run = read_gguf},
                                        {.what = "byte-level tokenizer", .run = read_byte_level},
                                        {.what = "metaspace tokenizer", .run = read_metaspace},
-                                       {.what = "tokenizer.model", .run = read_sentencepiece},
+                                       {.what = "tokenizer.model, unigram", .run = read_unigram},
+                                       {.what = "tokenizer.model, BPE", .run = read_bpe},
                                        {.what = "token shard", .run = read_shard},
                                        {.what = "table", .run = read_table},
                                        {.what = "config", .run = read_config}};
