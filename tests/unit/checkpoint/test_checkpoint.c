@@ -225,6 +225,18 @@ static void test_schema(void **state)
          "adam_v/a: expected float32 [2], found float32 [2, 1]"},
         {"bitnet-checkpoint",
          1,
+         {{"params/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m/b", BN_H5_F32, 1, {2}, x},
+          {"adam_v/b", BN_H5_F32, 1, {2}, x}},
+         "1 moments belong to no parameter"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m/a", BN_H5_F32, 1, {2}, x},
+          {"adam_v/b", BN_H5_F32, 1, {2}, x}},
+         "params/a: expected both moments or none, found one"},
+        {"bitnet-checkpoint",
+         1,
          {{"params/b", BN_H5_F32, 1, {2}, x}},
          "params/a: expected float32 [2], found no such array"},
         {"bitnet-checkpoint",
@@ -272,14 +284,14 @@ static void test_caller_mistakes(void **state)
     bn_checkpoint *c;
     const bn_train_state train = {
         .config_json = "{}", .tokenizer = "", .producer = "", .device = ""};
-    const bn_checkpoint_param some[2] = {{"a", 1, {2}, x, x, x}, {"b", 1, {2}, x, NULL, NULL}};
+    const bn_checkpoint_param some[2] = {{"a", 1, {2}, x, x, x}, {"b", 1, {2}, x, x, NULL}};
     const bn_checkpoint_param named = {longer, 1, {2}, x, NULL, NULL};
     const bn_checkpoint_extra extra = {longer, x, sizeof x};
     (void)state;
     memset(longer, 'a', sizeof longer - 1);
     longer[sizeof longer - 1] = '\0';
     assert_fails(bn_checkpoint_save("m.h5", &train, some, 2, NULL, 0), BN_FAIL,
-                 "b: moments of some parameters only");
+                 "b: one of two moments only");
     assert_fails(bn_checkpoint_save("m.h5", &train, &named, 1, NULL, 0), BN_FAIL,
                  "the name is too long");
     assert_fails(bn_checkpoint_save("m.h5", &train, some, 1, &extra, 1), BN_FAIL,
