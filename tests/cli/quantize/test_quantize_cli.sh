@@ -123,7 +123,16 @@ teacher 78 'has hidden_size 32' --set model.hidden_size=64 --set distillation.hi
 teacher 78 'has 16 positions' --set model.max_position_embeddings=32 --set training.seq_len=32
 teacher 78 'gives 256 logits' --set model.vocab_size=300
 
-# ---- refusals ----
+if "$bin/bitnet-train" --list-devices | grep -q '^opencl'; then
+    teacher 2 'no kernel for distill_kl' --device opencl
+fi
+
+# ---- the command line ----
+run quantize --help
+expect 0
+stdout_has 'Usage: bitnet-quantize' --method 'Exit codes'
+run quantize
+refused 2 --help
 run quantize float
 refused 2 '-o FILE'
 run quantize float -o x.h5 --method best

@@ -160,6 +160,24 @@ static void test_inverse_factor(void **state)
     assert_true(distance(inverse, numbers[0], one, n, n, n) < 1e-11);
 }
 
+static void test_gram(void **state)
+{
+    const bn_tensor x = matrix(0, 5, 3), h = matrix(1, 3, 3), other = matrix(2, 4, 4);
+    (void)state;
+    fill_random(0, 15, 2);
+    for (int i = 0; i < 9; i++)
+        numbers[1][i] = i % 4 == 0; /* is added to */
+    assert_ok(bn_linalg_add_gram(0.5, &x, &h));
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 3; k++)
+            assert_true(fabs(numbers[1][i * 3 + k] - (i == k) -
+                             0.5 * dot(numbers[0] + i, 3, numbers[0] + k, 3, 5)) < 1e-14);
+    assert_int_equal(bn_linalg_add_gram(1, &x, &other), BN_BAD_DATA);
+    numbers[0][4] = (double)INFINITY;
+    assert_int_equal(bn_linalg_add_gram(1, &x, &h), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "gram: x: element [1, 1] is inf"));
+}
+
 static void test_eigh(void **state)
 {
     const int64_t n = 20;
@@ -308,17 +326,12 @@ static void test_orthogonal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_svd),
-        cmocka_unit_test(test_qr),
-        cmocka_unit_test(test_cholesky),
-        cmocka_unit_test(test_inverse_factor),
-        cmocka_unit_test(test_eigh),
-        cmocka_unit_test(test_unstable),
-        cmocka_unit_test(test_rank_deficient),
-        cmocka_unit_test(test_operands),
-        cmocka_unit_test(test_float32),
-        cmocka_unit_test(test_orthogonal),
-        cmocka_unit_test(test_one_thread),
+        cmocka_unit_test(test_svd),        cmocka_unit_test(test_qr),
+        cmocka_unit_test(test_cholesky),   cmocka_unit_test(test_inverse_factor),
+        cmocka_unit_test(test_eigh),       cmocka_unit_test(test_gram),
+        cmocka_unit_test(test_unstable),   cmocka_unit_test(test_rank_deficient),
+        cmocka_unit_test(test_operands),   cmocka_unit_test(test_float32),
+        cmocka_unit_test(test_orthogonal), cmocka_unit_test(test_one_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
