@@ -22,22 +22,18 @@ typedef struct host_params {
 
 static bool within_reach(const bn_trainer *t)
 {
-    return t->backend->real == BN_F32 && t->values->host && t->optimizer.m.host &&
-           t->optimizer.v.host;
+    return t->backend->real == BN_F32 && t->values->host;
 }
 
-/* Value and, unless it is frozen, moments; returns how many. */
-static int role_tensors(const bn_trainer *t, const bn_param *p, bn_tensor out[3])
+/* Value and moments; absent where the optimizer keeps none. */
+static void role_tensors(const bn_trainer *t, const bn_param *p, bn_tensor out[3])
 {
     out[0] = p->value;
-    if (!p->trainable)
-        return 1;
     out[1] = bn_optimizer_m(&t->optimizer, p);
     out[2] = bn_optimizer_v(&t->optimizer, p);
-    return 3;
 }
 
-/* Elements of all of them. */
+/* Elements of all of them, at most. */
 static size_t role_floats(const bn_param_set *set)
 {
     return (size_t)bn_param_set_numel(set) + 2 * (size_t)bn_param_set_trainable(set);
@@ -68,11 +64,11 @@ static bn_status host_params_init(const bn_trainer *t, host_params *out)
         bn_checkpoint_param *item = &out->items[i];
         float **roles[] = {&item->value, &item->moment1, &item->moment2};
         bn_tensor tensors[3];
-        const int n_roles = role_tensors(t, p, tensors);
+        role_tensors(t, p, tensors);
         item->name = p->name;
         item->ndim = p->value.ndim;
         memcpy(item->shape, p->value.shape, sizeof item->shape);
-        for (int k = 0; k < n_roles; k++) {
+        for (int k = 0; k < 3 && bn_tensor_present(&tensors[k]); k++) {
             *roles[k] = out->copy ? next : bn_tensor_data(&tensors[k]);
             if (out->copy)
                 next += bn_tensor_numel(&p->value);
@@ -89,8 +85,8 @@ static bn_status host_params_move(bn_trainer *t, host_params *host, bool to_devi
     for (int i = 0; i < host->count; i++) {
         float *const at[] = {host->items[i].value, host->items[i].moment1, host->items[i].moment2};
         bn_tensor tensors[3];
-        const int roles = role_tensors(t, t->params->items[i], tensors);
-        for (int k = 0; k < roles; k++) {
+        role_tensors(t, t->params->items[i], tensors);
+        for (int k = 0; k < 3 && at[k]; k++) {
             const int64_t n = bn_tensor_numel(&tensors[k]);
             BN_TRY(to_device ? bn_backend_put_f32(t->backend, &tensors[k], at[k], n)
                              : bn_backend_get_f32(t->backend, &tensors[k], at[k], n));

@@ -86,11 +86,13 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     }
     out->trainable = bn_param_set_trainable(trained);
     memory->gradients = trained->train_bytes;
-    memory->moments = bn_optimizer_bytes(trained);
+    const bn_optimizer_memory optimizer = bn_optimizer_bytes(config, trained);
+    memory->moments = optimizer.moments;
+    memory->update = optimizer.scratch;
     memory->host_telemetry = bn_telemetry_host_bytes(model);
     BN_TRY_OUT(measure_graphs(config, model, memory));
-    memory->total =
-        memory->weights + memory->gradients + memory->moments + memory->arena + memory->tables;
+    memory->total = memory->weights + memory->gradients + memory->moments + memory->update +
+                    memory->arena + memory->tables;
 out:
     bn_adapter_free(adapter);
     bn_model_free(model);

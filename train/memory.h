@@ -9,7 +9,8 @@
 typedef struct bn_memory_report {
     size_t weights;   /* float shadow weights or the packed base, norms, embedding, adapters */
     size_t gradients; /* of parameters */
-    size_t moments;   /* AdamW's m and v */
+    size_t moments;   /* of the optimizer */
+    size_t update;    /* scratch of the optimizer */
     size_t arena;     /* activations, their gradients, kernel scratch */
     /* What is in the arena: */
     size_t saved_codes;          /* kept for backward: int8 activations and steps */
@@ -18,7 +19,7 @@ typedef struct bn_memory_report {
     size_t activation_gradients; /* largest sum alive at once */
     size_t scratch;              /* largest kernel scratch */
     size_t tables;               /* RoPE, token batches, telemetry */
-    size_t total;                /* weights + gradients + moments + arena + tables */
+    size_t total;                /* weights + gradients + moments + update + arena + tables */
     size_t host_telemetry;       /* codes kept on the host; not in the total */
 } bn_memory_report;
 

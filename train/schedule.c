@@ -10,7 +10,6 @@ bn_schedule bn_schedule_of(const bn_config *config)
         .warmup = config->training.warmup_steps,
         .learning_rate = config->training.learning_rate,
         .min_learning_rate = config->training.min_learning_rate,
-        .weight_decay = config->training.weight_decay,
     };
 }
 
@@ -43,8 +42,8 @@ double bn_schedule_lr(const bn_schedule *s, int64_t step)
     return lr;
 }
 
-double bn_schedule_weight_decay(const bn_schedule *s, int64_t step)
+double bn_schedule_decay(const bn_schedule *s, int64_t step)
 {
     bool second_stage = s->kind == BN_LR_SCHEDULER_TWO_STAGE && step >= s->total / 2;
-    return second_stage ? 0.0 : s->weight_decay;
+    return second_stage ? 0.0 : 1.0;
 }

@@ -1,4 +1,4 @@
-/* schedule.h - learning rate and weight decay of every step.
+/* schedule.h - learning rate of every step, and the share of weight decay.
  *
  * With s the step from 0, T the steps of the run, W the warm-up steps, lr and
  * min the configured rates, ramp = min(1, (s+1)/W) and
@@ -8,7 +8,7 @@
  *   linear     ramp * (min + (lr-min) (1-f))
  *   cosine     ramp * (min + (lr-min) (1 + cos(pi f))/2)
  *   two-stage  ramp * (min + (p-min) (1-s/T)),  p = lr for s < floor(T/2), then
- *              2/3 lr (at least min); weight decay is 0 from floor(T/2) on
+ *              2/3 lr (at least min); no weight decay from floor(T/2) on
  *              ("The Era of 1-bit LLMs: Training Tips, Code and FAQ", 2024)
  *
  * All but constant come down to `min` at the end of the run. Pure functions.
@@ -21,13 +21,13 @@
 typedef struct bn_schedule {
     bn_cfg_lr_scheduler kind;
     int64_t total, warmup;
-    double learning_rate, min_learning_rate, weight_decay;
+    double learning_rate, min_learning_rate;
 } bn_schedule;
 
 bn_schedule bn_schedule_of(const bn_config *config);
 
 /* 0 <= step < total */
 double bn_schedule_lr(const bn_schedule *schedule, int64_t step);
-double bn_schedule_weight_decay(const bn_schedule *schedule, int64_t step);
+double bn_schedule_decay(const bn_schedule *schedule, int64_t step); /* 0 or 1 */
 
 #endif

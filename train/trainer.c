@@ -180,8 +180,7 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
     BN_TRY(bn_optimizer_zero_grad(&t->optimizer));
     for (int64_t micro = 0; micro < count; micro++)
         BN_TRY(micro_step(t, micro, count, &sum));
-    BN_TRY(
-        bn_optimizer_step(&t->optimizer, result->lr, bn_schedule_weight_decay(&t->schedule, step)));
+    BN_TRY(bn_optimizer_step(&t->optimizer, result->lr, bn_schedule_decay(&t->schedule, step)));
     BN_TRY(bn_backend_get_scalar(t->backend, bn_tape_tensor(t->graphs.train, t->graphs.train_loss),
                                  &last));
     BN_TRY(bn_optimizer_norm(&t->optimizer, &result->grad_norm));

@@ -38,6 +38,37 @@ typedef struct bn_adamw {
     double clip;       /* 0: off */
 } bn_adamw;
 
+/* What a clip of c makes of gradients whose norm is `norm`: a factor. */
+static inline double bn_clip_factor(double clip, double norm)
+{
+    return clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1;
+}
+
+/* Muon on one matrix [rows,cols] (K. Jordan et al., "Muon: An optimizer for
+ * hidden layers in neural networks", 2024; the order of torch.optim.Muon):
+ *   g = c * grad, c as for AdamW;  m = mu m + (1-mu) g
+ *   X = mu m + (1-mu) g            Nesterov's look ahead
+ *   X = X / (||X|| + 1e-7), then BN_MUON_STEPS times
+ *   X = a X + (b A + c A A) X,  A = X X^T          Newton-Schulz
+ *   p -= lr * weight_decay * p;  p -= lr * sqrt(max(1, rows/cols)) * X
+ * Where rows > cols A is the smaller X^T X and stands to the right of X. */
+typedef struct bn_muon {
+    double lr, momentum, weight_decay;
+    double clip; /* 0: off */
+} bn_muon;
+
+enum { BN_MUON_STEPS = 5 };
+#define BN_MUON_A 3.4445
+#define BN_MUON_B (-4.7750)
+#define BN_MUON_C 2.0315
+
+/* Elements of scratch for it: two matrices and two squares of the shorter side. */
+static inline int64_t bn_muon_scratch(int64_t rows, int64_t cols)
+{
+    const int64_t side = rows < cols ? rows : cols;
+    return 2 * rows * cols + 2 * side * side;
+}
+
 /* A number that a backend may choose: it changes the speed, and no bit of a
  * result. `value` may be set to any candidate between two kernels. */
 typedef struct bn_choice {
@@ -82,6 +113,9 @@ struct bn_backend {
     bn_status (*adamw)(bn_backend *, const bn_adamw *, const bn_tensor *param,
                        const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
                        const bn_tensor *norm);
+    /* scratch: bn_muon_scratch() reals. NULL: the backend has no Muon. */
+    bn_status (*muon)(bn_backend *, const bn_muon *, const bn_tensor *param, const bn_tensor *grad,
+                      const bn_tensor *m, const bn_tensor *norm, const bn_tensor *scratch);
     /* norm[1] (real) = sqrt(sum of squares of x), summed in double precision
      * in an order that does not depend on the number of threads. */
     bn_status (*norm)(bn_backend *, const bn_tensor *x, const bn_tensor *norm);

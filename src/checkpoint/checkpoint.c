@@ -122,13 +122,13 @@ static bn_status put_all(bn_h5_writer *w, const bn_train_state *state,
     BN_TRY(put_state(w, state));
     for (int i = 0; i < count; i++) {
         const bn_checkpoint_param *p = &params[i];
-        if (!p->moment1 != !p->moment2)
-            return bn_error(BN_FAIL, "%s: one of two moments only", p->name);
+        if (p->moment2 && !p->moment1)
+            return bn_error(BN_FAIL, "%s: a second moment without a first", p->name);
         BN_TRY(put_floats(w, GROUP_PARAMS, p, p->value));
-        if (p->moment1) {
+        if (p->moment1)
             BN_TRY(put_floats(w, GROUP_M, p, p->moment1));
+        if (p->moment2)
             BN_TRY(put_floats(w, GROUP_V, p, p->moment2));
-        }
     }
     for (int i = 0; i < extra_count; i++) {
         char name[BN_H5_NAME_MAX + 1];
@@ -206,21 +206,24 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* The parameter of index i has both moments, in its shape, or none. */
+/* The moments of the parameter of index i have its shape; a second one has a
+ * first beside it. */
 static bn_status check_moments(const bn_checkpoint *c, int i, int counts[GROUP_COUNT])
 {
     const bn_h5_entry *e = bn_h5_at(c->file, c->first + i), *moment;
+    bool present[GROUP_COUNT] = {0};
     for (int g = GROUP_M; g <= GROUP_V; g++) {
         char name[BN_H5_NAME_MAX + 1];
         BN_TRY(join_name(group_of[g], e->name + strlen(group_of[GROUP_PARAMS]), name, sizeof name));
-        if (!bn_h5_find(c->file, name))
+        present[g] = bn_h5_find(c->file, name);
+        if (!present[g])
             continue;
         BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, e->ndim, e->shape, &moment));
         counts[g]--;
     }
-    return counts[GROUP_M] == counts[GROUP_V]
+    return present[GROUP_M] || !present[GROUP_V]
                ? BN_OK
-               : bn_error(BN_BAD_DATA, "%s: %s: expected both moments or none, found one",
+               : bn_error(BN_BAD_DATA, "%s: %s: expected a first moment beside the second",
                           bn_h5_path(c->file), e->name);
 }
 
@@ -251,14 +254,11 @@ static bn_status check_arrays(bn_checkpoint *c)
     c->moments = counts[GROUP_M] > 0;
     if (c->count == 0)
         return bn_error(BN_BAD_DATA, "%s: expected parameters, found none", path);
-    if (counts[GROUP_M] != counts[GROUP_V])
-        return bn_error(BN_BAD_DATA, "%s: expected both moments of a parameter, found %d and %d",
-                        path, counts[GROUP_M], counts[GROUP_V]);
-    for (int i = 0; i < c->count && c->moments; i++)
+    for (int i = 0; i < c->count; i++)
         BN_TRY(check_moments(c, i, counts));
-    return counts[GROUP_M] == 0 ? BN_OK
-                                : bn_error(BN_BAD_DATA, "%s: %d moments belong to no parameter",
-                                           path, counts[GROUP_M]);
+    const int lost = counts[GROUP_M] + counts[GROUP_V];
+    return lost == 0 ? BN_OK
+                     : bn_error(BN_BAD_DATA, "%s: %d moments belong to no parameter", path, lost);
 }
 
 bn_status bn_checkpoint_open(const char *path, bn_checkpoint **out)

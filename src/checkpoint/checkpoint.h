@@ -9,9 +9,9 @@
  *   adam_v/NAME   float32, the same                second moments
  *   extra/NAME    uint8 [bytes]                    whatever else the trainer keeps
  *
- * NAME is the Hugging Face name. Both moments are there for each parameter that
- * was trained: for none of an imported model, not for a frozen one. Root
- * attributes:
+ * NAME is the Hugging Face name. First moments are there for each parameter that
+ * was trained, second ones if its update keeps them: none of an imported model
+ * nor of a frozen parameter. Root attributes:
  *
  *   format = "bitnet-checkpoint"   format_version = 1 (int64)   producer
  *   config_json   tokenizer ("byte", or tokenizer JSON)   device
@@ -55,8 +55,9 @@ typedef struct bn_train_state {
 } bn_train_state;
 
 /* One parameter in host memory, each pointer to contiguous floats of `shape`. For
- * saving, both moments are present or both NULL; for loading, NULL means not
- * wanted, and moments that the file does not have are zeros. */
+ * saving, moment2 goes with a moment1, and NULL means that there is none; for
+ * loading, NULL means not wanted, and moments that the file does not have are
+ * zeros. */
 typedef struct bn_checkpoint_param {
     const char *name;
     int ndim;

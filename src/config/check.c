@@ -145,6 +145,11 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         "%s: adapter.base: the base is what adapters start from: expected "
                         "training.init_from null, found \"%.60s\"",
                         name, c->training.init_from);
+    if (c->training.optimizer == BN_OPTIMIZER_MUON && c->training.learning_rate <= 0)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.learning_rate: expected more than 0 for training.optimizer "
+                        "\"muon\" (its rate is a share of muon_learning_rate), found %g",
+                        name, c->training.learning_rate);
     if (!tokenizer_is_known(c->data.tokenizer))
         return bn_error(BN_BAD_CONFIG,
                         "%s: data.tokenizer: expected \"byte\" or the path of a tokenizer.json or "

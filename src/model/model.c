@@ -171,14 +171,9 @@ bn_status bn_model_check_rules(const bn_model *model, const bn_config *config)
     return BN_OK;
 }
 
-bn_status bn_model_register(bn_model *model, bn_model_mode mode)
+static bn_status register_transformer(bn_model *model, bool packed)
 {
-    const bool packed = mode == BN_MODEL_PACKED;
     bn_param_set *set = &model->params;
-    if (bn_model_is_classifier(model)) {
-        BN_TRY(bn_classifier_register(&model->classifier, set, packed));
-        return bn_param_set_layout(set);
-    }
     BN_TRY(bn_embedding_layer_register(&model->embed_tokens, set));
     for (int i = 0; i < model->n_blocks; i++) {
         bn_block *block = &model->blocks[i];
@@ -188,9 +183,21 @@ bn_status bn_model_register(bn_model *model, bn_model_mode mode)
         BN_TRY(bn_mlp_layer_register(&block->mlp, set, packed));
     }
     BN_TRY(bn_norm_layer_register(&model->norm, set));
-    if (!model->tied)
-        BN_TRY(bn_linear_layer_register(&model->lm_head, set, packed));
-    return bn_param_set_layout(set);
+    return model->tied ? BN_OK : bn_linear_layer_register(&model->lm_head, set, packed);
+}
+
+bn_status bn_model_register(bn_model *model, bn_model_mode mode)
+{
+    const bool packed = mode == BN_MODEL_PACKED;
+    BN_TRY(bn_model_is_classifier(model)
+               ? bn_classifier_register(&model->classifier, &model->params, packed)
+               : register_transformer(model, packed));
+    /* All linear layers but the one that makes logits; a tied head is not in the list. */
+    const int hidden = model->n_linears - (bn_model_is_classifier(model) || !model->tied);
+    for (int i = 0; i < hidden; i++)
+        if (model->linears[i]->weight)
+            model->linears[i]->weight->hidden = true;
+    return bn_param_set_layout(&model->params);
 }
 
 bn_status bn_model_freeze(bn_model *model, const bn_strings *patterns)

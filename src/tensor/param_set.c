@@ -90,12 +90,15 @@ bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind ki
 
 bn_status bn_param_set_layout(bn_param_set *set)
 {
-    enum { DECAYING, CONSTANT, FROZEN, PARTS };
+    enum { HIDDEN, DECAYING, CONSTANT, FROZEN, PARTS };
     size_t at = 0, ends[PARTS];
     for (int part = 0; part < PARTS; part++) {
         for (int i = 0; i < set->count; i++) {
             bn_param *p = set->items[i];
-            if (part != (!p->trainable ? FROZEN : p->decay ? DECAYING : CONSTANT))
+            if (part != (!p->trainable ? FROZEN
+                         : p->hidden   ? HIDDEN
+                         : p->decay    ? DECAYING
+                                       : CONSTANT))
                 continue;
             p->offset = at;
             if (!bn_add_size(at, bn_tensor_bytes(&p->value), &at) || at > SIZE_MAX / 2)
@@ -104,6 +107,7 @@ bn_status bn_param_set_layout(bn_param_set *set)
         }
         ends[part] = at;
     }
+    set->hidden_bytes = ends[HIDDEN];
     set->decay_bytes = ends[DECAYING];
     set->train_bytes = ends[CONSTANT];
     set->block_bytes = ends[FROZEN];

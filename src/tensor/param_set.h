@@ -2,8 +2,9 @@
  *
  * Parameters are laid out in one flat block per role (values, gradients,
  * moments), all with the same offsets, so the optimizer is a flat loop and a
- * checkpoint a short list. Those that decay come first, frozen ones last: blocks
- * of gradients and moments end where these begin. Every parameter starts at a
+ * checkpoint a short list. Hidden matrices come first, then what else decays,
+ * then the rest, so that each kind of update is one range; frozen ones last:
+ * blocks of gradients and moments end where these begin. Every parameter starts at a
  * multiple of BN_ALIGN bytes; the padding between is zero and stays zero.
  */
 #ifndef BN_TENSOR_PARAM_SET_H
@@ -24,6 +25,7 @@ enum { BN_PARAM_NAME_MAX = 128 };
 typedef struct bn_param {
     char name[BN_PARAM_NAME_MAX]; /* Hugging Face's, "model.layers.0..." */
     bn_param_kind kind;
+    bool hidden;     /* weight [out,in] inside the network, neither embedding nor head; it decays */
     bool decay;      /* weight decay applies (2-D weights) */
     bool trainable;  /* gets a gradient; false: frozen */
     size_t offset;   /* bytes from the start of each role block */
@@ -37,9 +39,10 @@ typedef struct bn_param_set {
     int count, capacity;
     int *slots; /* finds items by name */
     /* After bn_param_set_layout: */
-    size_t block_bytes; /* of all values */
-    size_t train_bytes; /* the part of them, from the start, that is trained */
-    size_t decay_bytes; /* the part of that, from the start, that decays */
+    size_t block_bytes;  /* of all values */
+    size_t train_bytes;  /* the part of them, from the start, that is trained */
+    size_t decay_bytes;  /* the part of that, from the start, that decays */
+    size_t hidden_bytes; /* the part of that, from the start, of hidden matrices */
 } bn_param_set;
 
 void bn_param_set_init(bn_param_set *set, bn_dtype real);

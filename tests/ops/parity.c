@@ -207,8 +207,38 @@ static void flat_init(flat *f, bn_backend *backend)
     f->norm = bn_tensor_at(bn_tensor_1d(BN_F32, 1), &f->memory, 4 * bytes);
 }
 
+/* Muon on a matrix of every kind of shape; it works in the flat tensors' memory. */
+static void parity_muon(bn_backend *backend, bn_backend *reference, const char *label)
+{
+    static const int64_t shapes[][2] = {{1, 37}, {37, 1}, {65, 33}, {40, 96}, {130, 130}};
+    bn_backend *both[2] = {backend, reference};
+    for (size_t i = 0; backend->muon && i < sizeof shapes / sizeof *shapes; i++) {
+        const bn_muon o = {.lr = 0.02, .momentum = 0.95, .weight_decay = 0.1, .clip = 1};
+        const int64_t rows = shapes[i][0], cols = shapes[i][1];
+        const pair p = {backend, reference, "muon", label};
+        bn_tensor param[2], m[2];
+        flat f[2];
+        for (int b = 0; b < 2; b++) {
+            const bn_tensor shape = bn_tensor_2d(BN_F32, rows, cols);
+            flat_init(&f[b], both[b]);
+            param[b] = bn_tensor_at(shape, &f[b].memory, f[b].p.offset);
+            m[b] = bn_tensor_at(shape, &f[b].memory, f[b].m.offset);
+            const bn_tensor grad = bn_tensor_at(shape, &f[b].memory, f[b].g.offset);
+            const bn_tensor scratch = bn_tensor_at(
+                bn_tensor_1d(BN_F32, bn_muon_scratch(rows, cols)), &f[b].memory, f[b].v.offset);
+            assert_ok(both[b]->norm(both[b], &f[b].g, &f[b].norm));
+            assert_ok(both[b]->muon(both[b], &o, &param[b], &grad, &m[b], &f[b].norm, &scratch));
+        }
+        compare(&p, "parameter", &param[0], &param[1], 2e-6);
+        compare(&p, "momentum", &m[0], &m[1], 5e-7);
+        backend->release(backend, &f[0].memory);
+        reference->release(reference, &f[1].memory);
+    }
+}
+
 void parity_routines(bn_backend *backend, bn_backend *reference, const char *label)
 {
+    parity_muon(backend, reference, label);
     bn_backend *both[2] = {backend, reference};
     const pair p = {backend, reference, "routines", label};
     flat f[2];

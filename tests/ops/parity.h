@@ -21,7 +21,7 @@ extern const parity_limits parity_table[BN_OP_COUNT];
 void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
                  const parity_limits limits[BN_OP_COUNT]);
 
-/* norm, adamw (with and without clipping), scale. */
+/* norm, adamw (with and without clipping), scale; muon where there is one. */
 void parity_routines(bn_backend *backend, bn_backend *reference, const char *label);
 
 #endif

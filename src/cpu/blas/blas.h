@@ -64,4 +64,8 @@ bn_status bn_blas_linear_cross_entropy_forward(bn_backend *, const bn_op_call *)
 bn_status bn_blas_linear_cross_entropy_backward(bn_backend *, const bn_op_call *);
 size_t bn_blas_linear_cross_entropy_scratch(const bn_backend *, const bn_op_call *);
 
+/* Routine: bn_backend.muon. */
+bn_status bn_blas_muon(bn_backend *, const bn_muon *, const bn_tensor *param, const bn_tensor *grad,
+                       const bn_tensor *m, const bn_tensor *norm, const bn_tensor *scratch);
+
 #endif

@@ -35,12 +35,8 @@ bn_status bn_fast_adamw(bn_backend *backend, const bn_adamw *o, const bn_tensor 
                         const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
                         const bn_tensor *norm)
 {
-    double clip = 1, t = (double)o->step;
-    if (o->clip > 0) {
-        double length = (double)*(const float *)bn_fast_data(norm);
-        if (length > o->clip)
-            clip = o->clip / (length + 1e-6);
-    }
+    const double t = (double)o->step;
+    const double clip = bn_clip_factor(o->clip, (double)*(const float *)bn_fast_data(norm));
     flat f = {.ops = bn_fast_ops(backend),
               .grad = bn_fast_data(grad),
               .x = bn_fast_data(param),

@@ -45,6 +45,9 @@ size_t REF(bn_linear_cross_entropy_scratch)(const bn_backend *, const bn_op_call
 bn_status REF(bn_adamw_step)(bn_backend *, const bn_adamw *, const bn_tensor *param,
                              const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
                              const bn_tensor *norm);
+bn_status REF(bn_muon_step)(bn_backend *, const bn_muon *, const bn_tensor *param,
+                            const bn_tensor *grad, const bn_tensor *m, const bn_tensor *norm,
+                            const bn_tensor *scratch);
 bn_status REF(bn_norm)(bn_backend *, const bn_tensor *x, const bn_tensor *norm);
 bn_status REF(bn_scale)(bn_backend *, const bn_tensor *x, double factor);
 

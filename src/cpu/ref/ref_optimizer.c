@@ -1,5 +1,10 @@
-/* Routines on flat tensors: AdamW, norm, scale (backend/backend.h). */
+/* Routines that are not graph operations: AdamW, Muon, norm, scale (backend/backend.h). */
 #include "cpu/ref/ref.h"
+
+static real clip_factor(double clip, const bn_tensor *norm)
+{
+    return (real)bn_clip_factor(clip, (double)*(const real *)ref_data(norm));
+}
 
 bn_status REF(bn_adamw_step)(bn_backend *backend, const bn_adamw *o, const bn_tensor *param,
                              const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
@@ -9,14 +14,8 @@ bn_status REF(bn_adamw_step)(bn_backend *backend, const bn_adamw *o, const bn_te
     int64_t n = bn_tensor_numel(param);
     real *p = ref_data(param), *mean = ref_data(m), *square = ref_data(v);
     const real *gradient = ref_data(grad);
-    double factor = 1;
-    if (o->clip > 0) {
-        double length = (double)*(const real *)ref_data(norm);
-        if (length > o->clip)
-            factor = o->clip / (length + 1e-6);
-    }
     double t = (double)o->step;
-    real c = (real)factor, b1 = (real)o->beta1, b2 = (real)o->beta2;
+    real c = clip_factor(o->clip, norm), b1 = (real)o->beta1, b2 = (real)o->beta2;
     real a1 = (real)(1 - o->beta1), a2 = (real)(1 - o->beta2), eps = (real)o->eps;
     real rate = (real)(o->lr / (1 - pow(o->beta1, t)));
     real root = (real)sqrt(1 - pow(o->beta2, t));
@@ -28,6 +27,64 @@ bn_status REF(bn_adamw_step)(bn_backend *backend, const bn_adamw *o, const bn_te
         if (i < o->decay_end)
             p[i] -= decay * p[i];
         p[i] -= rate * (mean[i] / (real_sqrt(square[i]) / root + eps));
+    }
+    return BN_OK;
+}
+
+/* x [rows,cols] -> a x + (b A + c A A) x into y, A = x x^T on the shorter side */
+static void newton_schulz(int64_t rows, int64_t cols, const real *x, real *y, real *gram,
+                          real *square)
+{
+    const bool tall = rows > cols;
+    const int64_t side = tall ? cols : rows, n = rows * cols;
+    if (tall)
+        REF(bn_product)(side, side, rows, x, 1, cols, x, cols, 1, gram, false);
+    else
+        REF(bn_product)(side, side, cols, x, cols, 1, x, 1, cols, gram, false);
+    REF(bn_product)(side, side, side, gram, side, 1, gram, side, 1, square, false);
+    for (int64_t i = 0; i < side * side; i++)
+        square[i] = (real)BN_MUON_B * gram[i] + (real)BN_MUON_C * square[i];
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (real)BN_MUON_A * x[i];
+    if (tall)
+        REF(bn_product)(rows, cols, side, x, cols, 1, square, side, 1, y, true);
+    else
+        REF(bn_product)(rows, cols, side, square, side, 1, x, cols, 1, y, true);
+}
+
+bn_status REF(bn_muon_step)(bn_backend *backend, const bn_muon *o, const bn_tensor *param,
+                            const bn_tensor *grad, const bn_tensor *m, const bn_tensor *norm,
+                            const bn_tensor *scratch)
+{
+    (void)backend;
+    const int64_t rows = param->shape[0], cols = param->shape[1], n = rows * cols;
+    const int64_t side = rows < cols ? rows : cols;
+    real *p = ref_data(param), *mean = ref_data(m), *x = ref_data(scratch);
+    real *y = x + n, *gram = y + n, *square = gram + side * side;
+    const real *gradient = ref_data(grad);
+    const real c = clip_factor(o->clip, norm);
+    const real mu = (real)o->momentum, rest = (real)(1 - o->momentum);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        real g = c * gradient[i];
+        mean[i] = mu * mean[i] + rest * g;
+        x[i] = mu * mean[i] + rest * g;
+        sum += (double)x[i] * (double)x[i];
+    }
+    const real unit = (real)(1 / (sqrt(sum) + 1e-7));
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= unit;
+    for (int step = 0; step < BN_MUON_STEPS; step++) {
+        newton_schulz(rows, cols, x, y, gram, square);
+        real *next = y;
+        y = x;
+        x = next;
+    }
+    const real decay = (real)(o->lr * o->weight_decay);
+    const real rate = (real)(o->lr * sqrt(fmax(1, (double)rows / (double)cols)));
+    for (int64_t i = 0; i < n; i++) {
+        p[i] -= decay * p[i];
+        p[i] -= rate * x[i];
     }
     return BN_OK;
 }

@@ -92,7 +92,8 @@ static void test_errors_change_nothing(void **state)
         {"model.tie_word_embeddings=yes",
          "--set: model.tie_word_embeddings: expected true or false, found yes"},
         {"data.train=", "--set: data.train: expected a non-empty string or null, found nothing"},
-        {"training.optimizer=sgd", "--set: training.optimizer: expected \"adamw\", found sgd"},
+        {"training.optimizer=lion",
+         "--set: training.optimizer: expected \"adamw\" or \"muon\", found lion"},
         {"quantization.modules_to_not_convert=[1]",
          "--set: quantization.modules_to_not_convert: expected a list of non-empty strings, found "
          "[1]"},

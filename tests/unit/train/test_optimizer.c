@@ -1,4 +1,4 @@
-/* AdamW over role blocks against its closed form, on every CPU backend. */
+/* Updates of role blocks against closed forms, on every CPU backend. */
 #include <math.h>
 #include <string.h>
 
@@ -79,7 +79,7 @@ static double norm_of(const fixture *f, double factor)
 static void check_three_steps(bn_backend *backend)
 {
     static const double factors[] = {0.01, 1.0, 0.5}, rates[] = {1e-2, 2e-2, 5e-3},
-                        decays[] = {0.1, 0.1, 0.0};
+                        decays[] = {1.0, 1.0, 0.0};
     fixture f = {0};
     double p[N], m[N] = {0}, v[N] = {0};
     float found[N];
@@ -99,7 +99,7 @@ static void check_three_steps(bn_backend *backend)
             const double g = c * (double)(float)(factor * (double)f.grad[i]);
             m[i] = 0.9 * m[i] + 0.1 * g;
             v[i] = 0.95 * v[i] + 0.05 * g * g;
-            p[i] -= lr * (i < ROWS * COLS ? decays[t - 1] : 0.0) * p[i];
+            p[i] -= lr * (i < ROWS * COLS ? 0.1 * decays[t - 1] : 0.0) * p[i];
             p[i] -= lr / (1 - pow(0.9, t)) * m[i] / (sqrt(v[i] / (1 - pow(0.95, t))) + 1e-8);
         }
     }
@@ -143,6 +143,100 @@ static void test_no_clipping(void **state)
     close_fixture(&f);
 }
 
+/* Two steps of Muon on a matrix with one element per row and column at most: the
+ * elements are its singular values then, and Newton-Schulz is a polynomial of
+ * each. The other parameters follow AdamW. */
+static void check_muon(bn_backend *backend, int64_t rows, int64_t cols)
+{
+    enum { SIDE = 3, LONG = 50 };
+    const double lr = 4e-3, share = lr / 1.5e-3; /* of the default learning_rate */
+    bn_param_set params;
+    bn_param *matrix, *other;
+    bn_buffer values, grads;
+    bn_config config;
+    bn_optimizer o;
+    float grad[SIDE * LONG] = {0}, zero[SIDE * LONG] = {0}, found[SIDE * LONG], one = 1.0f;
+    double m[SIDE] = {0}, p[SIDE] = {0};
+    int64_t at[SIDE];
+    bn_param_set_init(&params, backend->real);
+    assert_ok(
+        bn_param_set_add(&params, "other", BN_PARAM_EMBEDDING, 2, (const int64_t[]){1, 1}, &other));
+    assert_ok(bn_param_set_add(&params, "matrix", BN_PARAM_LINEAR, 2, (const int64_t[]){rows, cols},
+                               &matrix));
+    matrix->hidden = true;
+    assert_ok(bn_param_set_layout(&params));
+    assert_int_equal(matrix->offset, 0);
+    assert_int_equal(other->offset, params.hidden_bytes);
+    assert_ok(backend->alloc(backend, params.block_bytes, &values));
+    assert_ok(backend->alloc(backend, params.block_bytes, &grads));
+    bn_param_set_bind(&params, &values, &grads);
+    assert_ok(bn_config_init(&config));
+    assert_ok(bn_config_set(&config, "training.optimizer=muon"));
+    assert_ok(bn_config_set(&config, "training.muon_weight_decay=0.5"));
+    assert_ok(bn_optimizer_init(&o, &config, backend, &params, &values, &grads));
+    assert_int_equal(bn_optimizer_bytes(&config, &params).moments,
+                     2 * params.block_bytes - params.hidden_bytes);
+    assert_false(bn_tensor_present(&(bn_tensor[]){bn_optimizer_v(&o, matrix)}[0]));
+    assert_ok(bn_backend_put_f32(backend, &matrix->value, zero, SIDE * LONG));
+    for (int i = 0; i < SIDE; i++)
+        at[i] = rows < cols ? i * cols + 7 * i : 7 * i * cols + i;
+    for (int t = 1; t <= 2; t++) {
+        double x[SIDE], norm = 0.0, length = 0.0;
+        for (int i = 0; i < SIDE; i++) {
+            grad[at[i]] = (float)((i + 1) * (i == 1 ? -1 : 1) * t);
+            length += (double)grad[at[i]] * (double)grad[at[i]];
+        }
+        const double c = 1.0 / (sqrt(length + 1.0) + 1e-6); /* `other` is in the norm */
+        for (int i = 0; i < SIDE; i++) {
+            m[i] = 0.95 * m[i] + 0.05 * c * (double)grad[at[i]];
+            x[i] = 0.95 * m[i] + 0.05 * c * (double)grad[at[i]];
+            norm += x[i] * x[i];
+        }
+        for (int i = 0; i < SIDE; i++) {
+            double s = x[i] / (sqrt(norm) + 1e-7);
+            for (int k = 0; k < 5; k++)
+                s = 3.4445 * s - 4.7750 * pow(s, 3) + 2.0315 * pow(s, 5);
+            p[i] -= 0.02 * share * (t == 1 ? 0.5 : 0.0) * p[i];
+            p[i] -= 0.02 * share * sqrt(rows > cols ? (double)rows / (double)cols : 1.0) * s;
+        }
+        assert_ok(bn_backend_put_f32(backend, &matrix->grad, grad, SIDE * LONG));
+        assert_ok(bn_backend_put_f32(backend, &other->grad, &one, 1));
+        assert_ok(bn_optimizer_step(&o, lr, t == 1 ? 1.0 : 0.0));
+    }
+    assert_ok(bn_backend_get_f32(backend, &matrix->value, found, SIDE * LONG));
+    for (int i = 0; i < SIDE; i++) {
+        if (!(fabs((double)found[at[i]] - p[i]) <= 2e-6))
+            fail_msg("%s: singular value %d is %.9g, expected %.9g", backend->name, i,
+                     (double)found[at[i]], p[i]);
+        found[at[i]] = 0.0f;
+    }
+    for (int i = 0; i < SIDE * LONG; i++)
+        assert_true(fabs((double)found[i]) < 1e-7);
+    assert_ok(bn_backend_get_f32(backend, &other->value, found, 1));
+    assert_true(fabs(fabs((double)found[0]) - 2 * lr) < 1e-3); /* Adam's first steps */
+    bn_optimizer_clear(&o);
+    backend->release(backend, &values);
+    backend->release(backend, &grads);
+    bn_param_set_clear(&params);
+    bn_config_clear(&config);
+    bn_backend_free(backend);
+}
+
+static void test_muon(void **state)
+{
+    (void)state;
+    for (int tall = 0; tall <= 1; tall++) {
+        const int64_t rows = tall ? 50 : 3, cols = tall ? 3 : 50;
+        bn_backend *backend;
+        assert_ok(bn_ref_backend_new(BN_F32, &backend));
+        check_muon(backend, rows, cols);
+        assert_ok(bn_ref_backend_new(BN_F64, &backend));
+        check_muon(backend, rows, cols);
+        assert_ok(bn_cpu_backend_new(NULL, &backend));
+        check_muon(backend, rows, cols);
+    }
+}
+
 /* Padding between parameters stays zero: norms and checkpoints rely on it. */
 static void test_padding_and_zero_grad(void **state)
 {
@@ -153,7 +247,7 @@ static void test_padding_and_zero_grad(void **state)
     open_fixture(&f, backend);
     assert_ok(bn_optimizer_init(&f.optimizer, &f.config, backend, &f.params, &f.values, &f.grads));
     put_grads(&f, 1.0);
-    assert_ok(bn_optimizer_step(&f.optimizer, 1e-2, 0.1));
+    assert_ok(bn_optimizer_step(&f.optimizer, 1e-2, 1.0));
     const float *values = f.values.host;
     const size_t count = f.params.block_bytes / sizeof *values;
     size_t used = 0;
@@ -178,6 +272,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_three_steps),
         cmocka_unit_test(test_no_clipping),
+        cmocka_unit_test(test_muon),
         cmocka_unit_test(test_padding_and_zero_grad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

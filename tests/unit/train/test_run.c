@@ -126,41 +126,58 @@ static void test_metrics_lines(void **state)
     free(text);
 }
 
-/* Stopped after 10 of 20 steps and resumed: the same weights and moments, the
- * same metrics but for the clock. Dropout and accumulation take part. */
+/* Stopped after `stop` of 20 steps and resumed: the same weights and moments, the
+ * same metrics but for the clock, on another number of threads. Dropout and
+ * accumulation take part. The undisturbed run stays in `folder`. */
+static void check_resume(int stop, const char *folder, const char *setting)
+{
+    bn_config straight, stopped;
+    bn_text notes = {0};
+    const char *dropout = "model.dropout=0.1";
+    const char *accumulate = "training.gradient_accumulation_steps=2";
+    help_config(&straight, folder, dropout, accumulate, setting, NULL);
+    help_config(&stopped, "stopped", "training.threads=3", dropout, accumulate, setting, NULL);
+    help_remove(folder);
+    help_remove("stopped");
+    assert_ok(help_run(&straight, NULL, NULL));
+    bn_run_options options = with_notes(&notes);
+    options.stop_after = stop;
+    assert_int_equal(help_run(&stopped, &options, NULL), BN_INTERRUPTED);
+    assert_non_null(strstr(bn_error_text(), "--resume auto"));
+    options = with_notes(&notes);
+    options.resume = "auto";
+    assert_ok(help_run(&stopped, &options, NULL));
+    assert_non_null(strstr(notes.data, "going on from stopped/checkpoint-000000"));
+    assert_true(help_checkpoint_hash(help_path(folder, "checkpoint-00000020.h5")) ==
+                help_checkpoint_hash("stopped/checkpoint-00000020.h5"));
+    char *a = metrics_without_times(folder), *b = metrics_without_times("stopped");
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+    bn_text_clear(&notes);
+    bn_config_clear(&straight);
+    bn_config_clear(&stopped);
+}
+
 static void test_resume_equals_straight(void **state)
 {
     (void)state;
-    for (int stop = 0; stop < 20; stop += 5) {
-        bn_config straight, stopped;
-        bn_text notes = {0};
-        const char *dropout = "model.dropout=0.1";
-        const char *accumulate = "training.gradient_accumulation_steps=2";
-        help_config(&straight, "straight", dropout, accumulate, NULL);
-        help_config(&stopped, "stopped", dropout, accumulate, NULL);
-        help_remove("straight");
-        help_remove("stopped");
-        assert_ok(help_run(&straight, NULL, NULL));
-        bn_run_options options = with_notes(&notes);
-        options.stop_after = stop + 1;
-        assert_int_equal(help_run(&stopped, &options, NULL), BN_INTERRUPTED);
-        assert_non_null(strstr(bn_error_text(), "--resume auto"));
-        options = with_notes(&notes);
-        options.resume = "auto";
-        assert_ok(help_run(&stopped, &options, NULL));
-        assert_non_null(strstr(notes.data, "going on from stopped/checkpoint-000000"));
-        assert_true(help_checkpoint_hash("straight/checkpoint-00000020.h5") ==
-                    help_checkpoint_hash("stopped/checkpoint-00000020.h5"));
-        char *a = metrics_without_times("straight"), *b = metrics_without_times("stopped");
-        assert_string_equal(a, b);
-        free(a);
-        free(b);
-        bn_text_clear(&notes);
-        bn_config_clear(&straight);
-        bn_config_clear(&stopped);
-    }
+    for (int stop = 1; stop < 20; stop += 5)
+        check_resume(stop, "straight", NULL);
     assert_true(help_checkpoint_hash("straight/checkpoint-00000020.h5") !=
                 help_checkpoint_hash("done/checkpoint-00000020.h5"));
+}
+
+/* The same with each way to train that keeps a state of its own. */
+static void test_resume_of_variants(void **state)
+{
+    static const char *const settings[] = {"training.optimizer=muon"};
+    (void)state;
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        check_resume(11, "variant", settings[i]);
+        assert_true(help_checkpoint_hash("variant/checkpoint-00000020.h5") !=
+                    help_checkpoint_hash("straight/checkpoint-00000020.h5"));
+    }
 }
 
 static void append(const char *path, const char *text)
@@ -582,6 +599,7 @@ int main(void)
         cmocka_unit_test(test_finished_run),
         cmocka_unit_test(test_metrics_lines),
         cmocka_unit_test(test_resume_equals_straight),
+        cmocka_unit_test(test_resume_of_variants),
         cmocka_unit_test(test_metrics_after_resume),
         cmocka_unit_test(test_damaged_checkpoint_is_skipped),
         cmocka_unit_test(test_resume_with_changes),

@@ -16,8 +16,7 @@ static bn_schedule make(bn_cfg_lr_scheduler kind, int64_t total, int64_t warmup,
                          .total = total,
                          .warmup = warmup,
                          .learning_rate = 3e-3,
-                         .min_learning_rate = min,
-                         .weight_decay = 0.1};
+                         .min_learning_rate = min};
 }
 
 static void test_constant(void **state)
@@ -29,7 +28,7 @@ static void test_constant(void **state)
     near(bn_schedule_lr(&s, 9), 3e-3);
     near(bn_schedule_lr(&s, 10), 3e-3);
     near(bn_schedule_lr(&s, 99), 3e-3);
-    near(bn_schedule_weight_decay(&s, 99), 0.1);
+    near(bn_schedule_decay(&s, 99), 1.0);
 }
 
 static void test_linear(void **state)
@@ -41,7 +40,7 @@ static void test_linear(void **state)
     near(bn_schedule_lr(&s, 60), 2e-3);
     near(bn_schedule_lr(&s, 85), 1.5e-3);
     near(bn_schedule_lr(&s, 109), 1e-3 + 2e-3 * 0.01);
-    near(bn_schedule_weight_decay(&s, 60), 0.1);
+    near(bn_schedule_decay(&s, 60), 1.0);
 }
 
 static void test_cosine(void **state)
@@ -67,9 +66,9 @@ static void test_two_stage(void **state)
     near(bn_schedule_lr(&s, 249), 3e-3 * (1 - 249.0 / 500));
     near(bn_schedule_lr(&s, 250), 2e-3 * 0.5);
     near(bn_schedule_lr(&s, 499), 2e-3 / 500);
-    near(bn_schedule_weight_decay(&s, 249), 0.1);
-    near(bn_schedule_weight_decay(&s, 250), 0.0);
-    near(bn_schedule_weight_decay(&s, 499), 0.0);
+    near(bn_schedule_decay(&s, 249), 1.0);
+    near(bn_schedule_decay(&s, 250), 0.0);
+    near(bn_schedule_decay(&s, 499), 0.0);
 }
 
 static void test_two_stage_edges(void **state)
@@ -78,8 +77,8 @@ static void test_two_stage_edges(void **state)
     bn_schedule odd = make(BN_LR_SCHEDULER_TWO_STAGE, 5, 0, 0.0);
     near(bn_schedule_lr(&odd, 1), 3e-3 * 0.8);
     near(bn_schedule_lr(&odd, 2), 2e-3 * 0.6); /* half of 5, rounded down */
-    near(bn_schedule_weight_decay(&odd, 1), 0.1);
-    near(bn_schedule_weight_decay(&odd, 2), 0.0);
+    near(bn_schedule_decay(&odd, 1), 1.0);
+    near(bn_schedule_decay(&odd, 2), 0.0);
     bn_schedule high = make(BN_LR_SCHEDULER_TWO_STAGE, 10, 0, 2.5e-3);
     near(bn_schedule_lr(&high, 5), 2.5e-3); /* 2/3 lr would be below the minimum */
     near(bn_schedule_lr(&high, 0), 3e-3);
@@ -110,14 +109,12 @@ static void test_from_config(void **state)
     assert_ok(bn_config_set(&config, "training.lr_scheduler=cosine"));
     assert_ok(bn_config_set(&config, "training.learning_rate=0.5"));
     assert_ok(bn_config_set(&config, "training.min_learning_rate=0.25"));
-    assert_ok(bn_config_set(&config, "training.weight_decay=0.125"));
     bn_schedule s = bn_schedule_of(&config);
     assert_int_equal(s.kind, BN_LR_SCHEDULER_COSINE);
     assert_int_equal(s.total, 77);
     assert_int_equal(s.warmup, 7);
     near(s.learning_rate, 0.5);
     near(s.min_learning_rate, 0.25);
-    near(s.weight_decay, 0.125);
     bn_config_clear(&config);
 }
 
