@@ -127,13 +127,17 @@ static int64_t batch_size(const struct args *args, const bn_loaded *loaded)
     return args->batch_size ? args->batch_size : loaded->config.training.batch_size;
 }
 
+static bn_part part_of(const struct args *args)
+{
+    return args->validation_split ? BN_PART_HELD_OUT : BN_PART_ALL;
+}
+
 static bn_status score_text(const struct args *args, const bn_loaded *loaded)
 {
     const bn_config *config = &loaded->config;
     bn_text_source source;
     bn_score score;
-    BN_TRY(bn_text_source_open(config, args->data, args->validation_split, loaded->tokenizer,
-                               &source));
+    BN_TRY(bn_text_source_open(config, args->data, part_of(args), loaded->tokenizer, &source));
     const double start = bn_seconds();
     bn_status status =
         bn_score_span(loaded->model, source.span, loaded->tokenizer, batch_size(args, loaded),
@@ -148,7 +152,7 @@ static bn_status score_table(const struct args *args, const bn_loaded *loaded)
 {
     bn_table_source source;
     bn_score score;
-    BN_TRY(bn_table_source_open(&loaded->config, args->data, args->validation_split, &source));
+    BN_TRY(bn_table_source_open(&loaded->config, args->data, part_of(args), &source));
     const double start = bn_seconds();
     bn_status status = bn_score_rows(loaded->model, source.rows, batch_size(args, loaded),
                                      args->max_batches, &score);

@@ -194,13 +194,12 @@ static bn_status make_model(job *j)
 static bn_status open_calibration(job *j)
 {
     const bn_quantize_request *request = j->request;
-    const bn_config *config = &j->source->config;
-    const char *text = request->calibration ? request->calibration : config->data.train;
     if (request->method == BN_QUANTIZE_RTN && !request->calibration)
         return BN_OK;
-    if (!text)
+    if (!request->calibration && !j->source->config.data.train)
         return bn_error(BN_USAGE, "the model's config names no data: --calibration FILE");
-    BN_TRY(bn_sample_open_some(config, text, request->tokens, j->source->tokenizer, &j->sample));
+    BN_TRY(bn_sample_open_trained(&j->source->config, request->calibration, request->tokens,
+                                  j->source->tokenizer, &j->sample));
     for (int64_t i = 0; i < j->sample.batches; i++)
         j->report->calibrated_on += j->sample.counts[i];
     return BN_OK;
@@ -216,10 +215,11 @@ static bn_status measure_loss(const job *j, const bn_model *model, double *loss)
     bn_score score;
     bn_status status = BN_OK;
     if (bn_model_is_classifier(model)) {
-        BN_TRY_OUT(bn_table_source_open(config, request->data, false, &table));
+        BN_TRY_OUT(bn_table_source_open(config, request->data, BN_PART_ALL, &table));
         BN_TRY_OUT(bn_score_rows(model, table.rows, batch, request->max_batches, &score));
     } else {
-        BN_TRY_OUT(bn_text_source_open(config, request->data, false, j->source->tokenizer, &text));
+        BN_TRY_OUT(
+            bn_text_source_open(config, request->data, BN_PART_ALL, j->source->tokenizer, &text));
         BN_TRY_OUT(bn_score_span(model, text.span, j->source->tokenizer, batch,
                                  bn_window_length(config), request->max_batches, &score));
     }

@@ -87,17 +87,17 @@ static bn_status fill_randomly(const bn_config *config, int64_t vocab, bn_sample
     return out->source ? BN_OK : BN_FAIL;
 }
 
-static bn_status fill_from_data(const bn_config *config, const char *data,
+static bn_status fill_from_data(const bn_config *config, const char *data, bn_part part,
                                 const bn_tokenizer *tokenizer, bn_sample *out)
 {
     bn_text_source text = {0};
     bn_table_source table = {0};
     bn_status status = BN_OK;
     if (config->model.kind == BN_KIND_MLP) {
-        BN_TRY_OUT(bn_table_source_open(config, data, false, &table));
+        BN_TRY_OUT(bn_table_source_open(config, data, part, &table));
         BN_TRY_OUT(fill_from_table(&table, out));
     } else {
-        BN_TRY_OUT(bn_text_source_open(config, data, false, tokenizer, &text));
+        BN_TRY_OUT(bn_text_source_open(config, data, part, tokenizer, &text));
         BN_TRY_OUT(fill_from_text(&text, tokenizer, out));
     }
 out:
@@ -112,16 +112,9 @@ static bool held_nothing_out(const bn_config *config)
     return !config->data.validation && !(config->data.validation_fraction > 0);
 }
 
-bn_status bn_sample_open(const bn_config *config, const char *data, const bn_tokenizer *tokenizer,
-                         bn_sample *out)
+/* Of windows as in training, about so many tokens. */
+static void set_shape(const bn_config *config, int64_t tokens, bn_sample *out)
 {
-    return bn_sample_open_some(config, data, SAMPLE_TOKENS, tokenizer, out);
-}
-
-bn_status bn_sample_open_some(const bn_config *config, const char *data, int64_t tokens,
-                              const bn_tokenizer *tokenizer, bn_sample *out)
-{
-    const int64_t vocab = bn_tokenizer_vocab_size(tokenizer);
     if (config->model.kind == BN_KIND_MLP) {
         *out = (bn_sample){.batch = 1, .time = SAMPLE_ROWS, .width = config->model.input_size};
         out->batches = bn_ceil_div(tokens, SAMPLE_ROWS);
@@ -132,13 +125,31 @@ bn_status bn_sample_open_some(const bn_config *config, const char *data, int64_t
             out->batch = most > 0 ? most : 1;
         out->batches = most > out->batch ? most / out->batch : 1;
     }
+}
+
+bn_status bn_sample_open(const bn_config *config, const char *data, const bn_tokenizer *tokenizer,
+                         bn_sample *out)
+{
+    const int64_t vocab = bn_tokenizer_vocab_size(tokenizer);
     bn_status status = BN_NO_INPUT;
+    set_shape(config, SAMPLE_TOKENS, out);
     if (data || !held_nothing_out(config))
-        status = fill_from_data(config, data, tokenizer, out);
+        status = fill_from_data(config, data, BN_PART_ALL, tokenizer, out);
     if (status == BN_NO_INPUT && !data) {
         bn_error_clear();
         status = fill_randomly(config, vocab, out);
     }
+    if (status != BN_OK)
+        bn_sample_clear(out);
+    return status;
+}
+
+bn_status bn_sample_open_trained(const bn_config *config, const char *data, int64_t tokens,
+                                 const bn_tokenizer *tokenizer, bn_sample *out)
+{
+    set_shape(config, tokens, out);
+    bn_status status =
+        fill_from_data(config, data, data ? BN_PART_ALL : BN_PART_TRAINED, tokenizer, out);
     if (status != BN_OK)
         bn_sample_clear(out);
     return status;

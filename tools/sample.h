@@ -23,9 +23,10 @@ typedef struct bn_sample {
 bn_status bn_sample_open(const bn_config *config, const char *data, const bn_tokenizer *tokenizer,
                          bn_sample *out) BN_MUST_CHECK;
 
-/* The same with another number of tokens (of an MLP, examples). */
-bn_status bn_sample_open_some(const bn_config *config, const char *data, int64_t tokens,
-                              const bn_tokenizer *tokenizer, bn_sample *out) BN_MUST_CHECK;
+/* About so many tokens (of an MLP, examples) of `data`, or if it is NULL of what
+ * the model was trained on, evenly spaced. */
+bn_status bn_sample_open_trained(const bn_config *config, const char *data, int64_t tokens,
+                                 const bn_tokenizer *tokenizer, bn_sample *out) BN_MUST_CHECK;
 
 /* Batch number i of the tokens. */
 const void *bn_sample_input(const bn_sample *sample, int64_t i);

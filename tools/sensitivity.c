@@ -17,7 +17,7 @@ static bn_status score_table(const bn_loaded *loaded, const bn_sensitivity_data 
                              bn_score *score)
 {
     bn_table_source source;
-    BN_TRY(bn_table_source_open(&loaded->config, data->path, false, &source));
+    BN_TRY(bn_table_source_open(&loaded->config, data->path, BN_PART_ALL, &source));
     bn_status status = bn_score_rows(loaded->model, source.rows, loaded->config.training.batch_size,
                                      data->max_batches, score);
     bn_table_source_clear(&source);
@@ -29,7 +29,7 @@ static bn_status score_text(const bn_loaded *loaded, const bn_sensitivity_data *
 {
     const bn_config *config = &loaded->config;
     bn_text_source source;
-    BN_TRY(bn_text_source_open(config, data->path, false, loaded->tokenizer, &source));
+    BN_TRY(bn_text_source_open(config, data->path, BN_PART_ALL, loaded->tokenizer, &source));
     bn_status status =
         bn_score_span(loaded->model, source.span, loaded->tokenizer, config->training.batch_size,
                       bn_window_length(config), data->max_batches, score);

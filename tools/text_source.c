@@ -1,12 +1,18 @@
 #include "tools/text_source.h"
 
-/* `data`, or what the training run held out. */
-static const char *choose_data(const bn_config *config, const char *data, bool *held_out)
+/* `data`, or what the training run held out or learned from; *part becomes how
+ * much of it. */
+static const char *choose_data(const bn_config *config, const char *data, bn_part *part)
 {
+    if (*part == BN_PART_TRAINED) {
+        if (config->data.validation)
+            *part = BN_PART_ALL;
+        return config->data.train;
+    }
     if (data)
         return data;
-    *held_out = !config->data.validation;
-    return *held_out ? config->data.train : config->data.validation;
+    *part = config->data.validation ? BN_PART_ALL : BN_PART_HELD_OUT;
+    return config->data.validation ? config->data.validation : config->data.train;
 }
 
 /* The config of an imported model names no data. */
@@ -15,22 +21,23 @@ static bn_status check_named(const char *data)
     return data ? BN_OK : bn_error(BN_NO_INPUT, "the model's config names no data: --data FILE");
 }
 
-bn_status bn_text_source_open(const bn_config *config, const char *data, bool held_out,
+bn_status bn_text_source_open(const bn_config *config, const char *data, bn_part part,
                               const bn_tokenizer *tokenizer, bn_text_source *out)
 {
     bn_status status = BN_OK;
-    bn_span train;
+    bn_span train, tail;
     *out = (bn_text_source){0};
-    data = choose_data(config, data, &held_out);
+    data = choose_data(config, data, &part);
     BN_TRY_OUT(check_named(data));
     BN_TRY_OUT(bn_corpus_open(data, tokenizer, &out->corpus));
     out->span = bn_corpus_all(out->corpus);
-    if (held_out) {
-        BN_TRY_OUT(
-            bn_corpus_split(out->corpus, config->data.validation_fraction, &train, &out->span));
+    if (part != BN_PART_ALL) {
+        BN_TRY_OUT(bn_corpus_split(out->corpus, config->data.validation_fraction, &train, &tail));
+        out->span = part == BN_PART_TRAINED ? train : tail;
         if (out->span.count < 2)
-            status = bn_error(BN_BAD_DATA, "%s: the held-out tail has %lld tokens, needed are 2",
-                              data, (long long)out->span.count);
+            status = bn_error(BN_BAD_DATA, "%s: the %s has %lld tokens, needed are 2", data,
+                              part == BN_PART_TRAINED ? "part to train on" : "held-out tail",
+                              (long long)out->span.count);
     }
 out:
     if (status != BN_OK)
@@ -44,22 +51,23 @@ void bn_text_source_clear(bn_text_source *source)
     *source = (bn_text_source){0};
 }
 
-bn_status bn_table_source_open(const bn_config *config, const char *data, bool held_out,
+bn_status bn_table_source_open(const bn_config *config, const char *data, bn_part part,
                                bn_table_source *out)
 {
     bn_status status = BN_OK;
-    bn_rows train;
+    bn_rows train, rest;
     *out = (bn_table_source){0};
-    data = choose_data(config, data, &held_out);
+    data = choose_data(config, data, &part);
     BN_TRY_OUT(check_named(data));
     BN_TRY_OUT(
         bn_table_open(data, config->model.input_size, config->model.num_labels, &out->table));
     out->rows = bn_table_all(out->table);
-    if (held_out) {
-        BN_TRY_OUT(
-            bn_table_split(out->table, config->data.validation_fraction, &train, &out->rows));
+    if (part != BN_PART_ALL) {
+        BN_TRY_OUT(bn_table_split(out->table, config->data.validation_fraction, &train, &rest));
+        out->rows = part == BN_PART_TRAINED ? train : rest;
         if (out->rows.count < 1)
-            status = bn_error(BN_BAD_DATA, "%s: nothing of it is held out", data);
+            status = bn_error(BN_BAD_DATA, "%s: nothing of it is %s", data,
+                              part == BN_PART_TRAINED ? "to train on" : "held out");
     }
 out:
     if (status != BN_OK)

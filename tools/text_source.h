@@ -16,17 +16,22 @@ typedef struct bn_table_source {
     bn_rows rows;
 } bn_table_source;
 
-/* `data` (a path or pattern) as a whole, or with `held_out` its tail of
- * data.validation_fraction. `data` NULL: the text that the training run of
- * `config` held out. BN_NO_INPUT and BN_BAD_DATA as bn_corpus_open(). *out
+/* Which part of a text or table. */
+typedef enum bn_part {
+    BN_PART_ALL,
+    BN_PART_HELD_OUT, /* what training cuts off it: data.validation_fraction */
+    BN_PART_TRAINED,  /* the rest, of data.train whatever `data` is */
+} bn_part;
+
+/* `data` (a path or pattern), or that part of it. `data` NULL: the text that the
+ * training run of `config` held out. BN_NO_INPUT and BN_BAD_DATA as bn_corpus_open(). *out
  * need not be initialised; on failure it is cleared. */
-bn_status bn_text_source_open(const bn_config *config, const char *data, bool held_out,
+bn_status bn_text_source_open(const bn_config *config, const char *data, bn_part part,
                               const bn_tokenizer *tokenizer, bn_text_source *out) BN_MUST_CHECK;
 void bn_text_source_clear(bn_text_source *source); /* {0} is fine */
 
-/* A table as a whole, its part that training holds out, or that of the training
- * run of `config`; otherwise as above. */
-bn_status bn_table_source_open(const bn_config *config, const char *data, bool held_out,
+/* The same of a table. */
+bn_status bn_table_source_open(const bn_config *config, const char *data, bn_part part,
                                bn_table_source *out) BN_MUST_CHECK;
 void bn_table_source_clear(bn_table_source *source); /* {0} is fine */
 
