@@ -11,7 +11,7 @@
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *data;
+    const char *model, *data, *adapter;
     bool json, validation_split;
     int64_t max_batches, batch_size;
     bn_tool_where where;
@@ -27,6 +27,7 @@ static const bn_option options[] = {
     {"batch-size", 0, "N", BN_OPT_I64, offsetof(struct args, batch_size),
      "sequences at a time; 0 takes that of the training run (0)"},
     {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
+    BN_TOOL_ADAPTER_OPTION(struct args, adapter),
     BN_TOOL_WHERE_OPTIONS(struct args),
     {0}};
 
@@ -167,7 +168,7 @@ static bn_status run(void *arg)
     const struct args *args = arg;
     bn_tool_model model;
     BN_TRY(check_args(args));
-    BN_TRY(bn_tool_open(args->model, &args->where, true, &model));
+    BN_TRY(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
     bn_status status = bn_model_is_classifier(model.loaded.model) ? score_table(args, &model.loaded)
                                                                   : score_text(args, &model.loaded);
     bn_tool_close(&model);

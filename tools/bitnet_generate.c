@@ -12,7 +12,7 @@
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *prompt, *prompt_file, *stop;
+    const char *model, *prompt, *prompt_file, *stop, *adapter;
     int64_t tokens, top_k;
     double temperature, top_p;
     uint64_t seed;
@@ -40,6 +40,7 @@ static const bn_option options[] = {
      "round the output head to int8: faster where the vocabulary is large, not the same numbers"},
     {"no-echo", 0, NULL, BN_OPT_FLAG, offsetof(struct args, no_echo), "do not print the prompt"},
     {"quiet", 'q', NULL, BN_OPT_FLAG, offsetof(struct args, quiet), "no statistics"},
+    BN_TOOL_ADAPTER_OPTION(struct args, adapter),
     BN_TOOL_WHERE_OPTIONS(struct args),
     {0}};
 
@@ -263,7 +264,7 @@ static bn_status run_program(void *arg)
     };
     BN_TRY_OUT(check_args(args));
     BN_TRY_OUT(read_prompt(args, &prompt));
-    BN_TRY_OUT(bn_tool_open(args->model, &args->where, true, &model));
+    BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
     BN_TRY_OUT(bn_loaded_expect(&model.loaded, BN_KIND_TRANSFORMER));
     run.tokenizer = model.loaded.tokenizer;
     /* Ids beyond the tokenizer's, where model.vocab_size is larger, stand for

@@ -34,7 +34,7 @@ void bn_tool_distrust(bool untrusted)
         bn_h5_distrust(&bn_h5_default_limits);
 }
 
-bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, bn_tool_model *out)
+static bn_status open_device(const bn_tool_where *where, bn_tool_model *out)
 {
     const bn_device_options options = {.threads = (int)where->threads,
                                        .memory_limit = where->max_memory};
@@ -42,8 +42,12 @@ bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, 
     if (where->threads < 0 || where->threads > 4096)
         return bn_error(BN_USAGE, "--threads %lld: expected 0 to 4096", (long long)where->threads);
     bn_tool_distrust(where->untrusted);
-    BN_TRY(bn_device_open(where->device, &options, &out->backend, NULL));
-    bn_status status = bn_loaded_open(path, out->backend, pack, &out->loaded);
+    return bn_device_open(where->device, &options, &out->backend, NULL);
+}
+
+/* The end of opening: says what was passed over, or cleans up. */
+static bn_status opened(bn_status status, bn_tool_model *out)
+{
     if (status != BN_OK) {
         bn_tool_close(out);
         return status;
@@ -53,8 +57,43 @@ bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, 
     return BN_OK;
 }
 
+bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, bn_tool_model *out)
+{
+    BN_TRY(open_device(where, out));
+    return opened(bn_loaded_open(path, out->backend, pack, &out->loaded), out);
+}
+
+bn_status bn_tool_open_base(const char *path, const bn_tool_where *where, bn_tool_model *out)
+{
+    BN_TRY(open_device(where, out));
+    bn_status status = bn_loaded_open_base(path, out->backend, NULL, &out->loaded);
+    out->base = (bn_adapter_base){
+        .model = out->loaded.model, .config = &out->loaded.config, .path = out->loaded.path};
+    if (status == BN_OK)
+        status = bn_model_identity(out->base.model, out->base.id);
+    return opened(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, out);
+}
+
+bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where, const char *adapter,
+                               bn_tool_model *out)
+{
+    if (!adapter)
+        return bn_tool_open(path, where, true, out);
+    BN_TRY(bn_tool_open_base(path, where, out));
+    bn_status status = bn_adapter_open(adapter, &out->base, &out->adapter);
+    if (status == BN_OK)
+        status = bn_model_arrange(out->loaded.model);
+    if (status != BN_OK) {
+        bn_tool_close(out);
+        return status;
+    }
+    bn_adapter_use(out->loaded.model, out->adapter);
+    return BN_OK;
+}
+
 void bn_tool_close(bn_tool_model *model)
 {
+    bn_adapter_free(model->adapter);
     bn_loaded_clear(&model->loaded);
     bn_backend_free(model->backend);
     *model = (bn_tool_model){0};

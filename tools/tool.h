@@ -6,6 +6,7 @@
 #ifndef BN_TOOLS_TOOL_H
 #define BN_TOOLS_TOOL_H
 
+#include "model/adapter.h"
 #include "model/load.h"
 #include "tools/tool_main.h"
 
@@ -60,12 +61,29 @@ void bn_tool_distrust(bool untrusted);
 typedef struct bn_tool_model {
     bn_backend *backend;
     bn_loaded loaded;
+    bn_adapter_base base; /* of bn_tool_open_base() */
+    bn_adapter *adapter;  /* in use; NULL: none */
 } bn_tool_model;
 
 /* Opens device and MODEL; says on stderr which damaged checkpoints were passed
  * over. `pack` as in bn_loaded_open(). On failure *out is cleared. */
 bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack,
                        bn_tool_model *out) BN_MUST_CHECK;
+/* MODEL as a base, with its identity, packed and not arranged. */
+bn_status bn_tool_open_base(const char *path, const bn_tool_where *where,
+                            bn_tool_model *out) BN_MUST_CHECK;
+
+/* bn_tool_open() to run MODEL, with the adapter of this path in use unless it is
+ * NULL. */
+bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where, const char *adapter,
+                               bn_tool_model *out) BN_MUST_CHECK;
+
+/* Option row for a member that takes the path of an adapter. */
+#define BN_TOOL_ADAPTER_OPTION(type, member)                                                       \
+    {                                                                                              \
+        "adapter", 0, "PATH", BN_OPT_STRING, offsetof(type, member),                               \
+            "adapter over MODEL: output folder, checkpoint, or folder of PEFT"                     \
+    }
 void bn_tool_close(bn_tool_model *model); /* {0} is fine */
 
 /* "bitnet-qat 0.1.0" */

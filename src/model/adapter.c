@@ -48,6 +48,8 @@ bn_status bn_adapter_new(const bn_config *config, bn_model *model, bn_adapter **
     if (!adapter->layers)
         status = bn_error_nomem("an adapter", (size_t)model->n_linears * sizeof *adapter->layers);
     if (status == BN_OK)
+        status = bn_config_copy(config, &adapter->config);
+    if (status == BN_OK)
         status = register_layers(adapter, config);
     if (status != BN_OK) {
         bn_adapter_free(adapter);
@@ -67,6 +69,7 @@ void bn_adapter_free(bn_adapter *adapter)
     be->release(be, &adapter->values);
     be->release(be, &adapter->grads);
     bn_param_set_clear(&adapter->params);
+    bn_config_clear(&adapter->config);
     free(adapter->layers);
     free(adapter);
 }

@@ -17,8 +17,9 @@
 #include "model/model.h"
 
 typedef struct bn_adapter {
-    bn_model *model; /* borrowed: the base */
-    bn_lora *layers; /* one for each of model->linears */
+    bn_model *model;  /* borrowed: the base */
+    bn_lora *layers;  /* one for each of model->linears */
+    bn_config config; /* whose adapter section they follow */
     bn_param_set params;
     bn_buffer values, grads;
 } bn_adapter;
@@ -54,7 +55,9 @@ void bn_adapter_use(bn_model *model, const bn_adapter *adapter);
 bn_status bn_model_identity(const bn_model *model, uint8_t digest[BN_SHA256_BYTES]) BN_MUST_CHECK;
 
 /* ---- in files ----
- * A checkpoint of adapters holds their parameters and extra/base, the identity. */
+ * A checkpoint of adapters holds their parameters, a config whose adapter section
+ * they follow, and extra/base, the identity of their base; while they are trained
+ * also moments and the rest of a run. PEFT's folders: peft.h. */
 #define BN_ADAPTER_BASE "base"
 
 /* *known: the checkpoint is one of adapters. */
@@ -65,5 +68,23 @@ bn_status bn_adapter_base_of(bn_checkpoint *checkpoint, uint8_t digest[BN_SHA256
 bn_status bn_adapter_expect_base(const uint8_t wanted[BN_SHA256_BYTES],
                                  const uint8_t found[BN_SHA256_BYTES],
                                  const char *path) BN_MUST_CHECK;
+
+/* What adapters are opened over; all borrowed. */
+typedef struct bn_adapter_base {
+    bn_model *model;
+    const bn_config *config;
+    const char *path; /* for messages */
+    uint8_t id[BN_SHA256_BYTES];
+} bn_adapter_base;
+
+/* Adapters to be used, not trained: from an output folder (its best checkpoint), a
+ * checkpoint, or a folder of PEFT. BN_BAD_DATA: damaged, or of another base.
+ * On failure *out is NULL. */
+bn_status bn_adapter_open(const char *path, const bn_adapter_base *base,
+                          bn_adapter **out) BN_MUST_CHECK;
+
+/* Adapters alone, without moments, as a checkpoint of step 0. */
+bn_status bn_adapter_save(const bn_adapter *adapter, const char *path, const bn_adapter_base *base,
+                          const char *tokenizer, const char *producer) BN_MUST_CHECK;
 
 #endif

@@ -1,12 +1,13 @@
-/* Adapters and the files of their bases. */
+/* Adapters as checkpoints of this project. */
+#include <limits.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "linalg/linalg.h"
+#include "base/fs.h"
 #include "model/adapter.h"
-#include "quant/quantize.h"
+#include "model/load.h"
+#include "model/peft.h"
 
 bn_status bn_adapter_base_of(bn_checkpoint *checkpoint, uint8_t digest[BN_SHA256_BYTES],
                              bool *known)
@@ -36,127 +37,130 @@ bn_status bn_adapter_expect_base(const uint8_t wanted[BN_SHA256_BYTES],
                     path, bn_sha256_text(wanted, a), bn_sha256_text(found, b));
 }
 
-/* ---- residual ----------------------------------------------------------- */
-
-bn_status bn_model_layer_weight(const bn_model *model, const bn_linear_layer *layer, float *out)
+/* Host copies of all parameters; `floats` is freed by the caller. */
+static bn_status host_params(const bn_adapter *adapter, bn_checkpoint_param **items, float **floats)
 {
-    bn_backend *be = model->backend;
-    if (!layer->codes.buffer)
-        return bn_backend_get_f32(be, &layer->weight->value, out, layer->out * layer->in);
-    bn_status status = BN_OK;
-    const int64_t scales = bn_tensor_numel(&layer->scale);
-    void *codes = malloc(bn_tensor_bytes(&layer->codes));
-    float *scale = malloc((size_t)scales * sizeof *scale);
-    if (!codes || !scale) {
-        status = bn_error_nomem(layer->name, bn_tensor_bytes(&layer->codes));
-        goto out;
-    }
-    BN_TRY_OUT(be->download(be, &layer->codes, codes));
-    BN_TRY_OUT(bn_backend_get_f32(be, &layer->scale, scale, scales));
-    bn_weight_dequantize_rows_f32(codes, scale, 0, layer->out, layer->in,
-                                  layer->quant.weight.params.group_size, out);
-out:
-    free(codes);
-    free(scale);
-    return status;
-}
-
-/* One layer's factorization on the host, all float32. */
-typedef struct residual {
-    bn_buffer memory;
-    bn_tensor w, q; /* [out,in]: W, later W - Q(W); and Q(W) */
-    bn_tensor u, s, vt;
-} residual;
-
-static bn_status residual_init(const bn_linear_layer *layer, residual *m)
-{
-    const int64_t out = layer->out, in = layer->in, k = out < in ? out : in;
-    *m = (residual){.w = bn_tensor_2d(BN_F32, out, in),
-                    .q = bn_tensor_2d(BN_F32, out, in),
-                    .u = bn_tensor_2d(BN_F32, out, k),
-                    .s = bn_tensor_1d(BN_F32, k),
-                    .vt = bn_tensor_2d(BN_F32, k, in)};
-    bn_tensor *all[] = {&m->w, &m->q, &m->u, &m->s, &m->vt};
-    for (int i = 0; i < 5; i++)
-        m->memory.bytes += bn_tensor_bytes(all[i]);
-    m->memory.host = malloc(m->memory.bytes);
-    if (!m->memory.host)
-        return bn_error_nomem(layer->name, m->memory.bytes);
-    size_t at = 0;
-    for (int i = 0; i < 5; i++) {
-        *all[i] = bn_tensor_at(*all[i], &m->memory, at);
-        at += bn_tensor_bytes(all[i]);
+    const bn_param_set *set = &adapter->params;
+    const size_t bytes = (size_t)bn_param_set_numel(set) * sizeof **floats;
+    *items = calloc((size_t)set->count, sizeof **items);
+    *floats = malloc(bytes);
+    if (!*items || !*floats)
+        return bn_error_nomem("an adapter", bytes);
+    float *at = *floats;
+    for (int i = 0; i < set->count; i++) {
+        const bn_param *p = set->items[i];
+        (*items)[i] = (bn_checkpoint_param){.name = p->name, .ndim = p->value.ndim, .value = at};
+        memcpy((*items)[i].shape, p->value.shape, sizeof p->value.shape);
+        at += bn_tensor_numel(&p->value);
     }
     return BN_OK;
 }
 
-/* W - Q(W) = U diag(s) V^T; B = U sqrt(s / scale), A = sqrt(s / scale) V^T, the
- * first r columns and rows, so that scale * B A is the nearest matrix of rank r. */
-static void split(const residual *m, const bn_lora *lora, float *a, float *b)
+static bn_status load_values(bn_adapter *adapter, bn_checkpoint *file)
 {
-    const int64_t r = bn_tensor_rows(&lora->a->value), in = bn_tensor_cols(&m->vt);
-    const int64_t out = bn_tensor_rows(&m->u), k = bn_tensor_cols(&m->u);
-    const float *u = bn_tensor_data(&m->u), *s = bn_tensor_data(&m->s);
-    const float *vt = bn_tensor_data(&m->vt);
-    for (int64_t j = 0; j < r; j++) {
-        const float root = j < k ? (float)sqrt((double)s[j] / lora->scale) : 0.0f;
-        for (int64_t i = 0; i < in; i++)
-            a[j * in + i] = j < k ? root * vt[j * in + i] : 0.0f;
-        for (int64_t o = 0; o < out; o++)
-            b[o * r + j] = j < k ? root * u[o * k + j] : 0.0f;
-    }
-}
-
-static bn_status init_layer(const bn_adapter *adapter, int index, bn_checkpoint *file)
-{
-    bn_backend *be = adapter->model->backend;
-    const bn_linear_layer *layer = adapter->model->linears[index];
-    const bn_lora *lora = &adapter->layers[index];
-    const int64_t r = bn_tensor_rows(&lora->a->value);
-    char name[BN_PARAM_NAME_MAX];
-    residual m;
-    bn_status status = BN_OK;
-    float *factors = NULL;
-    BN_TRY_OUT(residual_init(layer, &m));
-    float *w = bn_tensor_data(&m.w);
-    const float *q = bn_tensor_data(&m.q);
-    snprintf(name, sizeof name, "%s.weight", layer->name);
-    const bn_checkpoint_param wanted = {
-        .name = name, .ndim = 2, .shape = {layer->out, layer->in}, .value = w};
-    BN_TRY_OUT(bn_checkpoint_load_one(file, &wanted));
-    BN_TRY_OUT(bn_model_layer_weight(adapter->model, layer, bn_tensor_data(&m.q)));
-    for (int64_t i = 0; i < layer->out * layer->in; i++)
-        w[i] -= q[i];
-    BN_TRY_OUT(bn_error_in(bn_linalg_svd(&m.w, &m.u, &m.s, &m.vt, NULL), layer->name));
-    factors = malloc((size_t)(r * (layer->in + layer->out)) * sizeof *factors);
-    if (!factors) {
-        status = bn_error_nomem(layer->name, (size_t)(r * layer->in) * sizeof *factors);
-        goto out;
-    }
-    split(&m, lora, factors, factors + r * layer->in);
-    BN_TRY_OUT(bn_backend_put_f32(be, &lora->a->value, factors, r * layer->in));
-    BN_TRY_OUT(bn_backend_put_f32(be, &lora->b->value, factors + r * layer->in, layer->out * r));
-out:
-    free(factors);
-    free(m.memory.host);
+    const bn_param_set *set = &adapter->params;
+    bn_checkpoint_param *items = NULL;
+    float *floats = NULL;
+    bn_status status = host_params(adapter, &items, &floats);
+    if (status == BN_OK)
+        status = bn_checkpoint_load(file, items, set->count);
+    for (int i = 0; i < set->count && status == BN_OK; i++)
+        status = bn_backend_put_f32(adapter->model->backend, &set->items[i]->value, items[i].value,
+                                    bn_tensor_numel(&set->items[i]->value));
+    free(items);
+    free(floats);
     return status;
 }
 
-bn_status bn_adapter_init_residual(bn_adapter *adapter, const char *path)
+static bn_status expect_params(const bn_adapter *adapter, const bn_checkpoint *file)
 {
+    for (int i = 0; i < adapter->params.count; i++) {
+        const bn_param *p = adapter->params.items[i];
+        bn_checkpoint_param wanted = {.name = p->name, .ndim = p->value.ndim};
+        memcpy(wanted.shape, p->value.shape, sizeof wanted.shape);
+        BN_TRY(bn_checkpoint_expect(file, &wanted));
+    }
+    return BN_OK;
+}
+
+static bn_status read_checkpoint(const char *path, bn_checkpoint *file, const bn_adapter_base *base,
+                                 bn_adapter **out)
+{
+    uint8_t wanted[BN_SHA256_BYTES];
+    bn_config config;
+    bool known;
+    BN_TRY(bn_error_in(bn_adapter_base_of(file, wanted, &known), path));
+    if (!known)
+        return bn_error(BN_BAD_DATA, "%s: holds a model, no adapters", path);
+    BN_TRY(bn_adapter_expect_base(wanted, base->id, base->path));
+    BN_TRY(bn_model_config_parse(path, bn_checkpoint_state(file)->config_json, INT_MAX, &config));
+    bn_status status = bn_adapter_new(&config, base->model, out);
+    bn_config_clear(&config);
+    if (status == BN_OK) /* before memory is taken on a rank's word */
+        status = expect_params(*out, file);
+    if (status == BN_OK)
+        status = bn_adapter_alloc(*out, false);
+    if (status == BN_OK)
+        status = load_values(*out, file);
+    return status == BN_BAD_CONFIG ? bn_error_in(BN_BAD_DATA, path) : status;
+}
+
+static bn_status open_checkpoint(const char *path, const bn_adapter_base *base, bn_adapter **out)
+{
+    bn_strings skipped = {0};
+    bn_checkpoint *file = NULL;
     bn_model_file kind;
-    bn_checkpoint *file;
-    BN_TRY(bn_model_file_kind(path, &kind));
-    if (kind != BN_MODEL_FILE_CHECKPOINT)
-        return bn_error(BN_BAD_CONFIG,
-                        "adapter.init_lora_weights: residual needs the float weights of a "
-                        "checkpoint, and %s is a packed file",
-                        path);
-    BN_TRY(bn_checkpoint_open(path, &file));
-    bn_status status = BN_OK;
-    for (int i = 0; i < adapter->model->n_linears && status == BN_OK; i++)
-        if (adapter->layers[i].a)
-            status = init_layer(adapter, i, file);
+    char *found = NULL;
+    bn_status status = bn_model_locate(path, &found, &kind, &skipped);
+    if (status == BN_OK)
+        status = bn_checkpoint_open(found, &file);
+    if (status == BN_OK)
+        status = read_checkpoint(found, file, base, out);
     bn_checkpoint_close(file);
+    bn_strings_clear(&skipped);
+    free(found);
+    return status;
+}
+
+bn_status bn_adapter_open(const char *path, const bn_adapter_base *base, bn_adapter **out)
+{
+    *out = NULL;
+    bn_status status =
+        bn_peft_is(path) ? bn_peft_read(path, base, out) : open_checkpoint(path, base, out);
+    if (status != BN_OK) {
+        bn_adapter_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+bn_status bn_adapter_save(const bn_adapter *adapter, const char *path, const bn_adapter_base *base,
+                          const char *tokenizer, const char *producer)
+{
+    const bn_param_set *set = &adapter->params;
+    const uint64_t seed = (uint64_t)adapter->config.training.seed;
+    bn_train_state state = {.seed = seed,
+                            .data_seed = seed,
+                            .best_val_loss = (double)INFINITY,
+                            .best_step = -1,
+                            .tokenizer = tokenizer,
+                            .producer = producer,
+                            .device = "none: saved alone"};
+    const bn_checkpoint_extra extra = {BN_ADAPTER_BASE, base->id, sizeof base->id};
+    bn_checkpoint_param *items = NULL;
+    float *floats = NULL;
+    char *config = NULL;
+    bn_status status = host_params(adapter, &items, &floats);
+    for (int i = 0; i < set->count && status == BN_OK; i++)
+        status = bn_backend_get_f32(adapter->model->backend, &set->items[i]->value, items[i].value,
+                                    bn_tensor_numel(&set->items[i]->value));
+    if (status == BN_OK)
+        status = bn_config_dump(&adapter->config, &config);
+    state.config_json = config;
+    if (status == BN_OK)
+        status = bn_checkpoint_save(path, &state, items, set->count, &extra, 1);
+    free(config);
+    free(items);
+    free(floats);
     return status;
 }

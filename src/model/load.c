@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "checkpoint/packed.h"
+#include "model/adapter.h"
 #include "quant/quantize.h"
 
 bn_status bn_model_locate(const char *path, char **file, bn_model_file *kind, bn_strings *skipped)
@@ -234,6 +235,17 @@ static bn_status read_codes(bn_loaded *loaded, bn_checkpoint *file)
     return status;
 }
 
+static bn_status refuse_adapters(const char *path, bn_checkpoint *file)
+{
+    uint8_t id[BN_SHA256_BYTES];
+    bool adapters;
+    BN_TRY(bn_adapter_base_of(file, id, &adapters));
+    return adapters
+               ? bn_error(BN_BAD_DATA,
+                          "%s: holds adapters, no model: --adapter lays them over their base", path)
+               : BN_OK;
+}
+
 /* `base`: without float copies of quantized weights. */
 static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend, bool base,
                                  const bn_config *run)
@@ -241,6 +253,7 @@ static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend, bool ba
     bn_status status = BN_OK;
     bn_checkpoint *file = NULL;
     BN_TRY_OUT(bn_checkpoint_open(loaded->path, &file));
+    BN_TRY_OUT(refuse_adapters(loaded->path, file));
     const bn_train_state *state = bn_checkpoint_state(file);
     loaded->step = state->step;
     BN_TRY_OUT(

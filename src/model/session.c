@@ -1,6 +1,7 @@
 #include "model/session.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 
@@ -123,16 +124,29 @@ out:
     return status;
 }
 
+static void free_graphs(bn_session *s)
+{
+    for (int i = 0; i < GRAPHS; i++)
+        bn_tape_free(s->graphs[i].tape);
+    memset(s->graphs, 0, sizeof s->graphs);
+    s->backend->release(s->backend, &s->arena);
+}
+
+bn_status bn_session_use(bn_session *s, const bn_adapter *adapter)
+{
+    free_graphs(s);
+    bn_adapter_use(s->model, adapter);
+    return record_all(s);
+}
+
 void bn_session_free(bn_session *s)
 {
     if (!s)
         return;
     bn_backend *be = s->backend;
-    for (int i = 0; i < GRAPHS; i++)
-        bn_tape_free(s->graphs[i].tape);
+    free_graphs(s);
     be->release(be, &s->cache_memory);
     be->release(be, &s->ids_memory);
-    be->release(be, &s->arena);
     free(s->caches);
     free(s);
 }

@@ -16,7 +16,7 @@
 #ifndef BN_MODEL_SESSION_H
 #define BN_MODEL_SESSION_H
 
-#include "model/model.h"
+#include "model/adapter.h"
 
 enum { BN_PREFILL_ROWS = 256 };
 
@@ -32,6 +32,12 @@ void bn_session_free(bn_session *session);
  * The backend must outlive the session. */
 bn_status bn_session_new_on(bn_model *model, bn_backend *backend, int64_t positions,
                             bn_session **out) BN_MUST_CHECK;
+
+/* From now on with this adapter of the model's, or with none (NULL): the graphs are
+ * recorded anew, weights and cache stay. What has been fed was seen by the adapter
+ * before; bn_session_rewind(s, 0) forgets it. On failure the session can only be
+ * freed. A session that is made starts with what bn_adapter_use() says. */
+bn_status bn_session_use(bn_session *session, const bn_adapter *adapter) BN_MUST_CHECK;
 
 int64_t bn_session_position(const bn_session *session); /* tokens fed so far */
 int64_t bn_session_capacity(const bn_session *session);
