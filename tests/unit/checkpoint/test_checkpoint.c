@@ -289,6 +289,7 @@ static void test_caller_mistakes(void **state)
     (void)state;
     memset(longer, 'a', sizeof longer - 1);
     longer[sizeof longer - 1] = '\0';
+    assert_ok(bn_fs_remove("m.h5"));
     assert_fails(bn_checkpoint_save("m.h5", &train, some, 2, NULL, 0), BN_FAIL,
                  "b: a second moment without a first");
     assert_fails(bn_checkpoint_save("m.h5", &train, &named, 1, NULL, 0), BN_FAIL,
