@@ -207,6 +207,13 @@ static void test_bad_head(void **state)
     refuses(&f, "keys and");
     f = head(UINT64_MAX / 32, 0);
     refuses(&f, "tensors in a file");
+    f = head(0, 0); /* version 2 is laid out alike */
+    f.bytes[4] = 2;
+    bn_gguf *file;
+    put("two.gguf", f.bytes, f.size);
+    assert_ok(bn_gguf_open("two.gguf", &file));
+    assert_int_equal(bn_gguf_version(file), 2);
+    bn_gguf_close(file);
 }
 
 static void test_bad_keys(void **state)
@@ -225,6 +232,9 @@ static void test_bad_keys(void **state)
     f = head(0, 1);
     add_number(&f, "k", BN_GGUF_KINDS, 0, 4);
     refuses(&f, "k: unknown type 13");
+    f = head(0, 1);
+    add_number(&f, "a_long_key_so_that_one_may_be_there", BN_GGUF_U64, 0, 2);
+    refuses(&f, "a_long_key_so_that_one_may_be_there");
     f = head(0, 1);
     add_number(&f, "k", BN_GGUF_BOOL, 2, 1);
     refuses(&f, "a bool is 2");
@@ -271,6 +281,10 @@ static void test_bad_alignment(void **state)
     }
     image f = head(0, 1);
     add_number(&f, "general.alignment", BN_GGUF_U64, 32, 8);
+    refuses(&f, "power of two");
+    f = head(0, 1);
+    add_array(&f, "general.alignment", BN_GGUF_U32, 1);
+    add(&f, 32, 4);
     refuses(&f, "power of two");
 }
 

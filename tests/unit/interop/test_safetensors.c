@@ -231,6 +231,22 @@ static void test_hostile(void **state)
     refuses("{\"\xed\xa0\x80\":" T("\"U8\"", "[1]", "[0,1]") "}", 1, "not UTF-8");
     refuses("{\"\xf4\x90\x80\x80\":" T("\"U8\"", "[1]", "[0,1]") "}", 1, "not UTF-8");
     refuses("{\"\xe2\x82", 0, "not UTF-8");
+    refuses("{\"\xe0\x9f\xbf\":" T("\"U8\"", "[1]", "[0,1]") "}", 1, "not UTF-8");
+    refuses("{\"\xf0\x8f\xbf\xbf\":" T("\"U8\"", "[1]", "[0,1]") "}", 1, "not UTF-8");
+}
+
+/* Characters at the ends of their ranges. */
+static void test_names(void **state)
+{
+    (void)state;
+    bn_st_reader *reader;
+    put("names.safetensors",
+        "{\"\xe0\xa0\x80\xed\x9f\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\":" T("\"U8\"", "[1]",
+                                                                           "[0,1]") "}",
+        1);
+    assert_ok(bn_st_open("names.safetensors", &reader));
+    assert_non_null(bn_st_find(reader, "\xe0\xa0\x80\xed\x9f\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"));
+    bn_st_close(reader);
 }
 
 static void test_not_finite(void **state)
@@ -284,6 +300,11 @@ static void test_shards(void **state)
     assert_ok(bn_fs_mkdirs("sharded"));
     assert_ok(bn_fs_remove("sharded/model.safetensors.index.json"));
     assert_int_equal(bn_st_open_dir("sharded", &reader), BN_NO_INPUT);
+    put("sharded/model.safetensors", "{\"a\":" T("\"U8\"", "[1]", "[0,1]") "}", 1);
+    assert_ok(bn_st_open_dir("sharded", &reader));
+    assert_int_equal(bn_st_count(reader), 1);
+    bn_st_close(reader);
+    assert_ok(bn_fs_remove("sharded/model.safetensors"));
     put("sharded/1.safetensors", "{\"a\":" T("\"U8\"", "[1]", "[0,1]") "}", 1);
     put("sharded/2.safetensors",
         "{\"b\":" T("\"U8\"", "[1]", "[0,1]") ",\"A\":" T("\"U8\"", "[1]", "[1,2]") "}", 2);
@@ -316,7 +337,8 @@ int main(void)
         cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_header_as_others_write_it),
         cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_damaged_header), cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
