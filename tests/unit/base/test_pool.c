@@ -237,11 +237,11 @@ static void the_sanitizer_knows_the_blocks(void **state)
  * that other work on the machine does not count. Only optimized builds are judged. */
 static void cached_blocks_are_fast(void **state)
 {
-    enum { ROUNDS = 50, PAIRS = 1000, BYTES = 512 };
+    enum { BATCHES = 50, PAIRS = 1000, BYTES = 512 };
     bn_pool *pool = pool_of(0);
     double best = 1;
     (void)state;
-    for (int r = 0; r < ROUNDS; r++) {
+    for (int r = 0; r < BATCHES; r++) {
         const double start = bn_seconds();
         for (int i = 0; i < PAIRS; i++) {
             void *block;
