@@ -4,13 +4,14 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "tools/activations.h"
 #include "tools/inspect.h"
 #include "tools/sensitivity_print.h"
 #include "tools/tool.h"
 
 struct args {
     const char *file, *data;
-    bool json, sensitivity;
+    bool json, sensitivity, activations;
     double budget;
     int64_t max_batches;
     bn_tool_where where;
@@ -20,8 +21,10 @@ static const bn_option options[] = {
     {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
     {"sensitivity", 0, NULL, BN_OPT_FLAG, offsetof(struct args, sensitivity),
      "instead: what the quantization of each layer alone does to the loss on --data"},
+    {"activations", 0, NULL, BN_OPT_FLAG, offsetof(struct args, activations),
+     "instead: what the activation quantizers meet on --data"},
     {"data", 0, "FILE", BN_OPT_STRING, offsetof(struct args, data),
-     "for --sensitivity: a text, file or quoted pattern; of an mlp a table"},
+     "for these two: a text, file or quoted pattern; of an mlp a table"},
     {"max-batches", 0, "N", BN_OPT_I64, offsetof(struct args, max_batches),
      "for --sensitivity: at most N batches, evenly spaced; 0 takes the whole text (0)"},
     {"budget", 0, "BITS", BN_OPT_F64, offsetof(struct args, budget),
@@ -319,12 +322,15 @@ static bn_status print_text(const bn_file_info *info)
 
 static bn_status check_args(const struct args *args)
 {
-    if (!args->sensitivity)
-        return args->data || args->max_batches || args->budget != 0
-                   ? bn_error(BN_USAGE, "--data, --max-batches and --budget go with --sensitivity")
-                   : BN_OK;
+    if (args->sensitivity && args->activations)
+        return bn_error(BN_USAGE, "--sensitivity and --activations: one at a time");
+    if (!args->sensitivity && (args->max_batches || args->budget != 0))
+        return bn_error(BN_USAGE, "--max-batches and --budget go with --sensitivity");
+    if (!args->sensitivity && !args->activations)
+        return args->data ? bn_error(BN_USAGE, "--data goes with --sensitivity or --activations")
+                          : BN_OK;
     if (!args->data)
-        return bn_error(BN_USAGE, "--sensitivity: --data FILE is missing");
+        return bn_error(BN_USAGE, "--data FILE is missing");
     if (args->max_batches < 0)
         return bn_error(BN_USAGE, "--max-batches %lld: expected 0 or more",
                         (long long)args->max_batches);
@@ -343,6 +349,24 @@ static bn_status run_sensitivity(const struct args *args)
     return status;
 }
 
+static bn_status run_activations(const struct args *args)
+{
+    bn_tool_model model;
+    bn_sample sample = {0};
+    bn_activations found = {0};
+    BN_TRY(bn_tool_open(args->file, &args->where, true, &model));
+    const bn_loaded *loaded = &model.loaded;
+    bn_status status = bn_sample_open(&loaded->config, args->data, loaded->tokenizer, &sample);
+    if (status == BN_OK)
+        status = bn_error_in(bn_activations_measure(loaded->model, &sample, &found), loaded->path);
+    if (status == BN_OK)
+        status = bn_activations_print(&found, loaded->path, sample.source, args->json);
+    bn_activations_clear(&found);
+    bn_sample_clear(&sample);
+    bn_tool_close(&model);
+    return status;
+}
+
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
@@ -350,6 +374,8 @@ static bn_status run(void *arg)
     BN_TRY(check_args(args));
     if (args->sensitivity)
         return run_sensitivity(args);
+    if (args->activations)
+        return run_activations(args);
     bn_tool_distrust(args->where.untrusted);
     BN_TRY(bn_file_info_read(args->file, &info));
     for (size_t i = 0; i < info.skipped.count; i++)

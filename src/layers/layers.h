@@ -23,7 +23,7 @@ typedef struct bn_graph {
     bn_tape *tape;
     double dropout;         /* 0 outside training */
     double adapter_dropout; /* likewise */
-    bn_quant_trace *trace;  /* NULL except in gradient checks */
+    bn_quant_trace *trace;  /* NULL except where quantizers are looked into */
     /* Told the input of every linear layer before it is quantized; or NULL. */
     void (*see_input)(void *arg, const struct bn_linear_layer *layer, bn_value x);
     void *see_arg;

@@ -292,6 +292,17 @@ run inspect cut.gguf
 refused 65 cut.gguf
 run inspect floats --json
 json "d['ternary_tensors'] == 0"
+run inspect out --activations
+refused 2 --data
+run inspect model.h5 --activations --data text.txt --json
+expect 0
+json "[a['layers'] for a in d['activations']] == [3, 1, 2, 1] and d['activations'][0]['largest'] == 127"
+json "all(0 < a['absmax_min'] <= a['absmax_median'] <= a['absmax_max'] for a in d['activations'])"
+run inspect out --activations --data text.txt
+expect 0
+stdout_has median self_attn.o_proj
+run inspect floats --activations --data text.txt
+refused 2 'integer activations'
 run inspect out --sensitivity
 refused 2 --data
 run inspect out --budget 3
