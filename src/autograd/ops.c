@@ -96,6 +96,11 @@ bn_value bn_rope(bn_tape *t, bn_value x, bn_value table, int64_t head_dim)
     return record(t, BN_OP_ROPE, &(bn_op_params){.rope = {head_dim}}, 2, (bn_value[]){x, table});
 }
 
+bn_value bn_hadamard(bn_tape *t, bn_value x)
+{
+    return record(t, BN_OP_HADAMARD, NULL, 1, &x);
+}
+
 bn_value bn_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, int64_t heads,
                       int64_t kv_heads)
 {

@@ -26,6 +26,7 @@ bn_value bn_relu2(bn_tape *t, bn_value x);
 bn_value bn_glu(bn_tape *t, bn_value gate, bn_value up, bn_activation activation);
 bn_value bn_rmsnorm(bn_tape *t, bn_value x, bn_value weight, double eps);
 bn_value bn_rope(bn_tape *t, bn_value x, bn_value table, int64_t head_dim);
+bn_value bn_hadamard(bn_tape *t, bn_value x);
 bn_value bn_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, int64_t heads,
                       int64_t kv_heads);
 bn_value bn_kv_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, bn_value k_cache,

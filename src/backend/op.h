@@ -139,6 +139,15 @@ typedef struct bn_op_call {
  * text when operands do not fit. Pure metadata: no memory is touched. */
 bn_status bn_op_infer(bn_op_call *call, bn_dtype real) BN_MUST_CHECK;
 
+/* Elements that HADAMARD transforms together: the largest power of two that
+ * divides the width of a row, at most BN_HADAMARD_MAX. */
+enum { BN_HADAMARD_MAX = 4096 };
+static inline int64_t bn_hadamard_block(int64_t cols)
+{
+    const int64_t power = cols & -cols;
+    return power < BN_HADAMARD_MAX ? power : BN_HADAMARD_MAX;
+}
+
 /* Shape of the scales of a weight [out,in] at a granularity. */
 bn_tensor bn_weight_scale_shape(bn_dtype real, int64_t out, int64_t in, int64_t group_size);
 

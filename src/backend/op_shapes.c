@@ -323,6 +323,7 @@ static const infer_fn infer_table[BN_OP_COUNT] = {
     [BN_OP_GLU] = infer_binary,
     [BN_OP_RMSNORM] = infer_rmsnorm,
     [BN_OP_ROPE] = infer_rope,
+    [BN_OP_HADAMARD] = infer_unary,
     [BN_OP_ATTENTION] = infer_attention,
     [BN_OP_KV_ATTENTION] = infer_kv_attention,
     [BN_OP_SOFTMAX] = infer_unary,

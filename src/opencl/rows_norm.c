@@ -1,4 +1,6 @@
-/* Rows: RMSNorm, RoPE, softmax, cross-entropy, and column sums (kernels/norm.cl). */
+/* Rows: RMSNorm, RoPE, Hadamard, softmax, cross-entropy, and column sums (kernels/norm.cl). */
+#include <math.h>
+
 #include "base/checked.h"
 #include "opencl/ocl_impl.h"
 
@@ -93,6 +95,30 @@ static bn_status rope_backward(bn_backend *backend, const bn_op_call *c)
     if (!bn_tensor_present(&c->din[0]))
         return BN_OK;
     return rotate(backend, c, &c->dout, &c->din[0], -1, c->accumulate[0]);
+}
+
+/* ---- Hadamard --------------------------------------------------------------------- */
+
+static bn_status transform(bn_backend *backend, const bn_tensor *x, const bn_tensor *y, bool add)
+{
+    bn_ocl *ocl = bn_ocl_of(backend);
+    int64_t block = bn_hadamard_block(bn_tensor_cols(x)), n = bn_tensor_numel(x) / block, per_item;
+    int64_t groups = bn_ocl_row_groups(ocl, n, block, &per_item);
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_HADAMARD, groups, 1, 1, BN_OCL_T(x), BN_OCL_T(y),
+                         BN_OCL_L(n), BN_OCL_I(block), BN_OCL_F(1 / sqrt((double)block)),
+                         BN_OCL_I(add), BN_OCL_L(per_item));
+}
+
+static bn_status hadamard_forward(bn_backend *backend, const bn_op_call *c)
+{
+    return transform(backend, &c->in[0], &c->out[0], false);
+}
+
+static bn_status hadamard_backward(bn_backend *backend, const bn_op_call *c)
+{
+    if (!bn_tensor_present(&c->din[0]))
+        return BN_OK;
+    return transform(backend, &c->dout, &c->din[0], c->accumulate[0]);
 }
 
 /* ---- softmax ---------------------------------------------------------------------- */
@@ -193,6 +219,7 @@ void bn_ocl_rows_norm(bn_backend *backend)
     bn_ocl_set_row(backend, BN_OP_RMSNORM, rmsnorm_forward, rmsnorm_backward);
     backend->rows[BN_OP_RMSNORM].backward_scratch = rmsnorm_scratch;
     bn_ocl_set_row(backend, BN_OP_ROPE, rope_forward, rope_backward);
+    bn_ocl_set_row(backend, BN_OP_HADAMARD, hadamard_forward, hadamard_backward);
     bn_ocl_set_row(backend, BN_OP_SOFTMAX, softmax_forward, softmax_backward);
     bn_ocl_set_row(backend, BN_OP_CROSS_ENTROPY, cross_entropy_forward, cross_entropy_backward);
     backend->rows[BN_OP_CROSS_ENTROPY].forward_scratch = cross_entropy_scratch;

@@ -408,6 +408,25 @@ static void rope(op_case_list *l)
     rope_case(l, "heads of 32", 2, 4, 2, 32, 0);
 }
 
+static void hadamard_case(op_case_list *l, const char *name, int64_t rows, int64_t cols,
+                          double scale)
+{
+    op_case *k = add(l, BN_OP_HADAMARD, name);
+    reals(k, 0, scale, SHAPE(rows, cols));
+    k->check.max_elements = 200;
+}
+
+static void hadamard(op_case_list *l)
+{
+    hadamard_case(l, "size 1", 1, 1, 1);
+    hadamard_case(l, "odd: blocks of 1", 3, 7, 1);
+    hadamard_case(l, "blocks of 4", 5, 12, 1);
+    hadamard_case(l, "blocks of 8", 3, 24, 1);
+    hadamard_case(l, "blocks of 32", 2, 96, 100);
+    hadamard_case(l, "one block", 3, 512, 1);
+    hadamard_case(l, "all zero", 2, 16, 0);
+}
+
 static void attention_case(op_case_list *l, const char *name, int64_t batch, int64_t time,
                            int64_t heads, int64_t kv_heads, int64_t head_dim, double scale)
 {
@@ -605,6 +624,7 @@ op_case_list op_cases_new(void)
     glu(&list);
     rmsnorm(&list);
     rope(&list);
+    hadamard(&list);
     attention(&list);
     kv_attention(&list);
     softmax(&list);

@@ -101,6 +101,27 @@ static void embedding_and_products(void **state)
     bn_op_instance_clear(&op);
 }
 
+/* Rows of the matrix by hand; blocks apart; its own inverse and gradient. */
+static void hadamard(void **state)
+{
+    (void)state;
+    const double x[] = {1, 2, 3, 5, 1, 0, 0, 0, 0, 0, 0, -6};
+    const bn_op_spec spec = {
+        .op = BN_OP_HADAMARD, .in = {bn_tensor_2d(BN_F64, 1, 12)}, .data = {x}};
+    const double y[] = {5.5, -1.5, -2.5, 0.5, 0.5, 0.5, 0.5, 0.5, -3, 3, 3, -3};
+    const bn_op_spec back = {
+        .op = BN_OP_HADAMARD, .in = {bn_tensor_2d(BN_F64, 1, 12)}, .data = {y}};
+    bn_op_instance op;
+    run(&op, &spec);
+    expect(&op.call.out[0], y);
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){2, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0});
+    bn_op_instance_clear(&op);
+    run(&op, &back);
+    expect(&op.call.out[0], x);
+    bn_op_instance_clear(&op);
+}
+
 static void rmsnorm_and_softmax(void **state)
 {
     (void)state;
@@ -615,6 +636,7 @@ static int run_on(bn_dtype real)
         cmocka_unit_test(relu2),
         cmocka_unit_test(silu_far_from_zero),
         cmocka_unit_test(embedding_and_products),
+        cmocka_unit_test(hadamard),
         cmocka_unit_test(rmsnorm_and_softmax),
         cmocka_unit_test(glu),
         cmocka_unit_test(rope_starts_at_the_position),

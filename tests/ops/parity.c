@@ -24,6 +24,7 @@ const parity_limits parity_table[BN_OP_COUNT] = {
     [BN_OP_GLU] = {5e-7, 1e-6},
     [BN_OP_RMSNORM] = {5e-7, 2e-6},
     [BN_OP_ROPE] = {5e-7, 5e-7},
+    [BN_OP_HADAMARD] = {0, 0},
     /* a score s carries an error of s * 2^-24 into the exponent; "peaked" has |s| > 100 */
     [BN_OP_ATTENTION] = {2e-6, 2e-5},
     [BN_OP_KV_ATTENTION] = {2e-6, 0},

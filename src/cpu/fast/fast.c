@@ -102,6 +102,7 @@ static const overlay rows[] = {
     {BN_OP_RMSNORM, bn_fast_rmsnorm_forward, bn_fast_rmsnorm_backward, NULL,
      bn_fast_rmsnorm_backward_scratch, 0, 0},
     {BN_OP_ROPE, bn_fast_rope_forward, bn_fast_rope_backward, NULL, NULL, 0, 0},
+    {BN_OP_HADAMARD, bn_fast_hadamard_forward, bn_fast_hadamard_backward, NULL, NULL, 0, 0},
     {BN_OP_ATTENTION, bn_fast_attention_forward, bn_fast_attention_backward,
      bn_fast_attention_forward_scratch, bn_fast_attention_backward_scratch, 0, 0},
     {BN_OP_KV_ATTENTION, bn_fast_kv_attention_forward, NULL, bn_fast_attention_forward_scratch,

@@ -111,6 +111,8 @@ bn_status bn_fast_rmsnorm_backward(bn_backend *, const bn_op_call *);
 size_t bn_fast_rmsnorm_backward_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_rope_forward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_rope_backward(bn_backend *, const bn_op_call *);
+bn_status bn_fast_hadamard_forward(bn_backend *, const bn_op_call *);
+bn_status bn_fast_hadamard_backward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_softmax_forward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_softmax_backward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_cross_entropy_forward(bn_backend *, const bn_op_call *);

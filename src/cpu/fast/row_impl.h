@@ -45,6 +45,10 @@ void FAST(bn_row_cross_entropy_backward)(int64_t rows, int64_t cols, const float
                                          int32_t ignore_index, float factor, float *dx, bool add);
 void FAST(bn_row_column_sums)(int64_t rows, int64_t cols, const float *dy, float *sum);
 
+/* row_hadamard.c */
+void FAST(bn_row_hadamard)(int64_t cols, int64_t block, float factor, const float *x, float *y,
+                           bool add);
+
 /* row_quant.c */
 float FAST(bn_row_absmax)(int64_t n, const float *x);
 void FAST(bn_row_act_codes)(int64_t n, const float *x, float absmax, int8_t *codes);

@@ -26,6 +26,7 @@ const bn_rowops FAST(bn_rowops) = {
     .cross_entropy_backward = FAST(bn_row_cross_entropy_backward),
     .column_sums = FAST(bn_row_column_sums),
     .rope = FAST(bn_row_rope),
+    .hadamard = FAST(bn_row_hadamard),
     .absmax = FAST(bn_row_absmax),
     .act_codes = FAST(bn_row_act_codes),
     .codes16 = FAST(bn_row_codes16),

@@ -86,6 +86,10 @@ typedef struct bn_rowops {
     void (*rope)(int64_t heads, int64_t head_dim, const float *table, float sign, const float *x,
                  float *y, bool add);
 
+    /* one row in blocks of `block` (a power of two, at most BN_HADAMARD_MAX):
+     * butterflies at distance 1, 2, 4 .. block/2, then times `factor` */
+    void (*hadamard)(int64_t cols, int64_t block, float factor, const float *x, float *y, bool add);
+
     /* quantizers, the same bits as quant/quantize.h */
     float (*absmax)(int64_t n, const float *x);
     void (*act_codes)(int64_t n, const float *x, float absmax, int8_t *codes);

@@ -1,6 +1,7 @@
-/* Ops on rows: RMSNorm, RoPE, softmax, cross-entropy, embedding. */
+/* Ops on rows: RMSNorm, RoPE, Hadamard, softmax, cross-entropy, embedding. */
 #include "cpu/fast/fast_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct rows_job {
@@ -121,6 +122,41 @@ bn_status bn_fast_rope_backward(bn_backend *backend, const bn_op_call *c)
 {
     float *dx = bn_fast_din(c, 0);
     return dx ? run_rope(backend, c, bn_fast_data(&c->dout), dx, -1.0f, c->accumulate[0]) : BN_OK;
+}
+
+/* ---- Hadamard ------------------------------------------------------------ */
+
+static void hadamard(void *arg, int64_t r, int64_t end, int worker)
+{
+    (void)worker;
+    const rows_job *j = arg;
+    for (; r < end; r++)
+        j->ops->hadamard(j->cols, bn_hadamard_block(j->cols), j->factor, j->x + r * j->cols,
+                         j->y + r * j->cols, j->add);
+}
+
+static bn_status run_hadamard(bn_backend *backend, const bn_op_call *c, const float *x, float *y,
+                              bool add)
+{
+    rows_job j = job_of(backend, c);
+    j.x = x;
+    j.y = y;
+    j.factor = (float)(1 / sqrt((double)bn_hadamard_block(j.cols)));
+    j.add = add;
+    run(backend, bn_tensor_rows(&c->in[0]), hadamard, &j);
+    return BN_OK;
+}
+
+bn_status bn_fast_hadamard_forward(bn_backend *backend, const bn_op_call *c)
+{
+    return run_hadamard(backend, c, bn_fast_in(c, 0), bn_fast_out(c, 0), false);
+}
+
+/* The matrix is symmetric: the gradient is the transform of dy. */
+bn_status bn_fast_hadamard_backward(bn_backend *backend, const bn_op_call *c)
+{
+    float *dx = bn_fast_din(c, 0);
+    return dx ? run_hadamard(backend, c, bn_fast_data(&c->dout), dx, c->accumulate[0]) : BN_OK;
 }
 
 /* ---- softmax ------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* norm.cl - kernels on rows: RMSNorm, RoPE, softmax, cross-entropy, column sums.
+/* norm.cl - kernels on rows: RMSNorm, RoPE, Hadamard, softmax, cross-entropy, column sums.
  *
  * Bound by memory. CPU shape: a work-item takes per_item whole rows (about 16 K
  * elements) and goes through each with float16. GPU shape: a group of BN_GROUP
@@ -232,6 +232,36 @@ kernel void bn_rope(BN_BUFFER(x), BN_BUFFER(table), BN_BUFFER(y), const long R, 
 }
 
 /* ---- softmax -------------------------------------------------------------------------- */
+
+/* N blocks of B elements (a power of two, at most 4096): for h = 1, 2 .. B/2 every
+ * pair (i, i+h) becomes (a+b, a-b); then times factor = 1/sqrt(B). The order is
+ * that of the reference, so are the bits. */
+kernel void bn_hadamard(BN_BUFFER(x), BN_BUFFER(y), const long N, const int B, const float factor,
+                        const int add, const long per_item)
+{
+    local float v[4096];
+    const int first = BN_CPU ? 0 : (int)get_local_id(0), step = BN_CPU ? 1 : BN_GROUP;
+    BN_ROWS(r, N, per_item)
+    {
+        global const float *x = (global const float *)(x_base + x_offset) + r * B;
+        global float *y = (global float *)(y_base + y_offset) + r * B;
+        for (int i = first; i < B; i += step)
+            v[i] = x[i];
+        for (int h = 1; h < B; h *= 2) {
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (int p = first; p < B / 2; p += step) {
+                const int i = p + (p & -h);
+                const float a = v[i], b = v[i + h];
+                v[i] = a + b;
+                v[i + h] = a - b;
+            }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int i = first; i < B; i += step)
+            y[i] = add ? y[i] + v[i] * factor : v[i] * factor;
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
 
 /* y = exp(x - max) / sum */
 kernel void bn_softmax(BN_BUFFER(x), BN_BUFFER(y), const long R, const int C, const long per_item)
