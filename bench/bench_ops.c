@@ -277,11 +277,13 @@ static bn_status on_rows(bench *b, const char *name, bn_op op, bn_op_params para
 static bn_status rows(bench *b)
 {
     const bn_op_params none = {0}, eps = {.rmsnorm.eps = 1e-5};
+    const bn_op_params int8 = {.act = {8, BN_PER_ROW}};
     const bn_op_params relu2 = {.glu.activation = BN_ACT_RELU2};
     const bn_op_params silu = {.glu.activation = BN_ACT_SILU};
     for (int64_t cols = 128; cols <= 384; cols += 256) {
         BN_TRY(on_rows(b, "rmsnorm", BN_OP_RMSNORM, eps, cols, 1, true));
-        BN_TRY(on_rows(b, "act_quant", BN_OP_ACT_QUANT, none, cols, 1, false));
+        BN_TRY(on_rows(b, "act_quant", BN_OP_ACT_QUANT, int8, cols, 1, false));
+        BN_TRY(on_rows(b, "hadamard", BN_OP_HADAMARD, none, cols, 1, true));
     }
     BN_TRY(on_rows(b, "add", BN_OP_ADD, none, 128, 2, false));
     BN_TRY(on_rows(b, "glu_relu2", BN_OP_GLU, relu2, 384, 2, true));

@@ -186,13 +186,20 @@ out:
 static bn_status check_layers(const bn_loaded *source)
 {
     const bn_classifier *c = &source->model->classifier;
+    const char *unusual = bn_config_unusual_activations(&source->config);
+    if (unusual)
+        return bn_error(BN_USAGE,
+                        "%s: the model has %s: a C header holds ternary weights with 8-bit "
+                        "activations per token only",
+                        source->path, unusual);
     for (int i = 0; i < c->n_layers; i++) {
         const bn_linear_layer *layer = &c->linears[i];
         const bn_quant_spec *spec = &layer->quant;
         const char *why = !spec->weight.quantized ? "has float weights"
                           : !spec->act.quantized  ? "has float activations"
-                          : spec->act.per_tensor  ? "quantizes all examples of a batch together"
-                                                  : NULL;
+                          : spec->act.params.group_size == BN_PER_TENSOR
+                              ? "quantizes all examples of a batch together"
+                              : NULL;
         if (why)
             return bn_error(BN_USAGE,
                             "%s: %s %s: a C header holds ternary weights with 8-bit activations "

@@ -71,6 +71,12 @@ static bn_status check_form(job *j)
         return codes ? refuse(j, "transformers quantizes weights and activations, or neither; the "
                                  "model does not quantize both: bf16 and float32 hold it")
                      : BN_OK;
+    const char *unusual = bn_config_unusual_activations(c);
+    if (unusual)
+        return bn_error(BN_USAGE,
+                        "--hf-weights %s: transformers has 8-bit activations per token, the model "
+                        "has %s",
+                        bn_hf_form_name(form), unusual);
     if (c->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR)
         return refuse(j, "transformers has one activation scale per token, the model one per "
                          "tensor");

@@ -46,7 +46,7 @@ typedef struct product {
 static bn_status record_product(bn_tape *tape, const bn_tensor *x, const bn_tensor *w,
                                 bn_value out[5])
 {
-    bn_quantized qx = bn_act_quant(tape, bn_tape_input(tape, x), false);
+    bn_quantized qx = bn_act_quant(tape, bn_tape_input(tape, x), &(bn_act_params){8, BN_PER_ROW});
     const bn_weight_params params = {.group_size = GROUP};
     bn_quantized qw = bn_weight_quant(tape, bn_tape_input(tape, w), &params);
     out[0] = qx.codes;

@@ -127,6 +127,13 @@ static bn_status eval_op(void *arg, double *f)
 
 /* The surrogate of BITLINEAR: LINEAR on codes*step and codes*scale, which are
  * made in x and w. */
+static int64_t step_group(const bn_op_spec *b)
+{
+    if (b->params.weight.act_group)
+        return b->params.weight.act_group;
+    return bn_tensor_numel(&b->in[1]) == 1 ? BN_PER_TENSOR : BN_PER_ROW;
+}
+
 static bn_op_spec linear_of(const bn_op_spec *b, double *x, double *w)
 {
     int64_t rows = bn_tensor_rows(&b->in[0]);
@@ -138,8 +145,8 @@ static bn_op_spec linear_of(const bn_op_spec *b, double *x, double *w)
     s.data[0] = x;
     s.data[1] = w;
     s.data[2] = b->data[4];
-    bn_act_dequantize_f64(b->data[0], b->data[1], rows, bn_tensor_cols(&b->in[0]),
-                          bn_tensor_numel(&b->in[1]) == 1, x);
+    bn_act_dequantize_f64(b->data[0], b->data[1], rows, bn_tensor_cols(&b->in[0]), step_group(b),
+                          x);
     bn_weight_dequantize_rows_f64(b->data[2], b->data[3], 0, b->in[2].shape[0], b->in[2].shape[1],
                                   b->params.weight.group_size, w);
     return s;
@@ -325,7 +332,7 @@ static bn_status dequantized(const surrogate *s, const bn_tape_node *node, doubl
     BN_TRY_OUT(backend->download(backend, y, codes));
     if (node->op == BN_OP_ACT_QUANT)
         bn_act_dequantize_f64(codes, scale, bn_tensor_rows(y), bn_tensor_cols(y),
-                              node->params.act.per_tensor, q);
+                              node->params.act.group_size, q);
     else
         bn_weight_dequantize_rows_f64(codes, scale, 0, y->shape[0], y->shape[1],
                                       node->params.weight.group_size, q);

@@ -29,9 +29,9 @@ static bn_quantized quantize(bn_tape *t, bn_op op, const bn_op_params *params, b
     return (bn_quantized){.codes = out[0], .scale = out[1]};
 }
 
-bn_quantized bn_act_quant(bn_tape *t, bn_value x, bool per_tensor)
+bn_quantized bn_act_quant(bn_tape *t, bn_value x, const bn_act_params *params)
 {
-    return quantize(t, BN_OP_ACT_QUANT, &(bn_op_params){.act = {per_tensor}}, x);
+    return quantize(t, BN_OP_ACT_QUANT, &(bn_op_params){.act = *params}, x);
 }
 
 bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, const bn_weight_params *params)
@@ -46,9 +46,9 @@ bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight,
                   (bn_value[]){x.codes, x.scale, weight.codes, weight.scale, bias});
 }
 
-bn_value bn_act_fake_quant(bn_tape *t, bn_value x, bool per_tensor)
+bn_value bn_act_fake_quant(bn_tape *t, bn_value x, const bn_act_params *params)
 {
-    return record(t, BN_OP_ACT_FAKE_QUANT, &(bn_op_params){.act = {per_tensor}}, 1, &x);
+    return record(t, BN_OP_ACT_FAKE_QUANT, &(bn_op_params){.act = *params}, 1, &x);
 }
 
 bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, const bn_weight_params *params)

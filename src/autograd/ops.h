@@ -12,11 +12,11 @@ typedef struct bn_quantized {
 bn_value bn_embedding(bn_tape *t, bn_value ids, bn_value weight);
 bn_value bn_linear(bn_tape *t, bn_value x, bn_value weight, bn_value bias);
 bn_value bn_matmul(bn_tape *t, bn_value a, bn_value b);
-bn_quantized bn_act_quant(bn_tape *t, bn_value x, bool per_tensor);
+bn_quantized bn_act_quant(bn_tape *t, bn_value x, const bn_act_params *params);
 bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, const bn_weight_params *params);
 bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight,
                       const bn_weight_params *params, bn_value bias);
-bn_value bn_act_fake_quant(bn_tape *t, bn_value x, bool per_tensor);
+bn_value bn_act_fake_quant(bn_tape *t, bn_value x, const bn_act_params *params);
 bn_value bn_weight_fake_quant(bn_tape *t, bn_value weight, const bn_weight_params *params);
 bn_value bn_add(bn_tape *t, bn_value a, bn_value b);
 bn_value bn_mul(bn_tape *t, bn_value a, bn_value b);

@@ -58,17 +58,22 @@ typedef enum bn_backward {
     BN_BACKWARD_INT16,
 } bn_backward;
 
+/* Of ACT_QUANT, ACT_FAKE_QUANT. */
+typedef struct bn_act_params {
+    int bits;           /* 8 or 4; codes are int8 either way */
+    int64_t group_size; /* one step: BN_PER_TENSOR, BN_PER_ROW (a token), or per G elements */
+} bn_act_params;
+
 /* Of WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR. */
 typedef struct bn_weight_params {
     int64_t group_size;   /* BN_PER_TENSOR, BN_PER_ROW or G */
     bn_backward backward; /* BITLINEAR */
+    int64_t act_group;    /* BITLINEAR: elements per step of a row of x; 0: not in groups */
 } bn_weight_params;
 
 /* Parameters of an op, one member per family. */
 typedef union bn_op_params {
-    struct {
-        bool per_tensor; /* one step for the whole tensor instead of per row */
-    } act;               /* ACT_QUANT, ACT_FAKE_QUANT */
+    bn_act_params act;
     bn_weight_params weight;
     struct {
         double factor;

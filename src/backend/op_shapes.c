@@ -91,11 +91,24 @@ static bn_status infer_matmul(bn_op_call *c, bn_dtype real)
     return BN_OK;
 }
 
-static bn_status infer_act_quant(bn_op_call *c, bn_dtype real)
+static bn_status infer_act_fake_quant(bn_op_call *c, bn_dtype real)
 {
     NEED(present(&c->in[0]) && c->in[0].dtype == real, "x must be real");
-    c->out[0] = with(c->in[0], BN_I8, bn_tensor_cols(&c->in[0]));
-    c->out[1] = bn_tensor_1d(real, c->params->act.per_tensor ? 1 : bn_tensor_rows(&c->in[0]));
+    NEED(c->params->act.bits == 8 || c->params->act.bits == 4, "bits must be 8 or 4");
+    NEED(group_ok(c->params->act.group_size, bn_tensor_cols(&c->in[0])),
+         "group size must be in 1..last dimension of x");
+    c->out[0] = like(&c->in[0]);
+    return BN_OK;
+}
+
+static bn_status infer_act_quant(bn_op_call *c, bn_dtype real)
+{
+    const int64_t rows = bn_tensor_rows(&c->in[0]), cols = bn_tensor_cols(&c->in[0]);
+    BN_TRY(infer_act_fake_quant(c, real));
+    c->out[0].dtype = BN_I8;
+    c->out[1] = c->params->act.group_size == BN_PER_ROW
+                    ? bn_tensor_1d(real, rows)
+                    : bn_weight_scale_shape(real, rows, cols, c->params->act.group_size);
     return BN_OK;
 }
 
@@ -109,18 +122,37 @@ static bn_status infer_weight_quant(bn_op_call *c, bn_dtype real)
     return BN_OK;
 }
 
+/* One step per token or tensor; or per group, which is a group of the weight
+ * where that has several in a row. */
+static bn_status check_step(bn_op_call *c, bn_dtype real)
+{
+    const bn_tensor *step = &c->in[1];
+    const int64_t rows = bn_tensor_rows(&c->in[0]), in = bn_tensor_cols(&c->in[0]);
+    const int64_t G = c->params->weight.act_group, weight = c->params->weight.group_size;
+    if (G == 0) {
+        NEED(is(step, real, 1) && (step->shape[0] == 1 || step->shape[0] == rows),
+             "the activation step must be real [rows] or [1]");
+        return BN_OK;
+    }
+    NEED(G >= 1 && G <= in && (weight <= 0 || weight == in || weight == G),
+         "the groups of the activation must be those of the weight");
+    const bn_tensor want = bn_weight_scale_shape(real, rows, in, G);
+    NEED(step->dtype == real && bn_tensor_same_shape(step, &want),
+         "the activation step must be real [rows, groups]");
+    return BN_OK;
+}
+
 static bn_status infer_bitlinear(bn_op_call *c, bn_dtype real)
 {
-    const bn_tensor *x = &c->in[0], *step = &c->in[1], *w = &c->in[2], *scale = &c->in[3];
+    const bn_tensor *x = &c->in[0], *w = &c->in[2], *scale = &c->in[3];
     NEED(present(x) && x->dtype == BN_I8, "x must be int8 codes");
     NEED((is(w, BN_T2, 2) || is(w, BN_T2_LANES, 2) || is(w, BN_I8, 2)) &&
              w->shape[1] == bn_tensor_cols(x),
          "weight must be codes [out, last dimension of x]");
     NEED(w->shape[1] <= (w->dtype == BN_I8 ? BN_MAX_IN_INT8 : BN_MAX_IN_INT32),
          "a row is too long for the int32 sum");
-    NEED(is(step, real, 1) && (step->shape[0] == 1 || step->shape[0] == bn_tensor_rows(x)),
-         "the activation step must be real [rows] or [1]");
     NEED(group_ok(c->params->weight.group_size, w->shape[1]), "group size must be in 1..in");
+    BN_TRY(check_step(c, real));
     bn_tensor want =
         bn_weight_scale_shape(real, w->shape[0], w->shape[1], c->params->weight.group_size);
     NEED(scale->dtype == real && bn_tensor_same_shape(scale, &want),
@@ -313,7 +345,7 @@ static const infer_fn infer_table[BN_OP_COUNT] = {
     [BN_OP_ACT_QUANT] = infer_act_quant,
     [BN_OP_WEIGHT_QUANT] = infer_weight_quant,
     [BN_OP_BITLINEAR] = infer_bitlinear,
-    [BN_OP_ACT_FAKE_QUANT] = infer_unary,
+    [BN_OP_ACT_FAKE_QUANT] = infer_act_fake_quant,
     [BN_OP_WEIGHT_FAKE_QUANT] = infer_weight_fake_quant,
     [BN_OP_ADD] = infer_binary,
     [BN_OP_MUL] = infer_binary,

@@ -50,11 +50,43 @@ static bn_status check_groups(const bn_config *c, const char *name, const char *
     return BN_OK;
 }
 
+enum { TRANSFORM_BLOCK_MIN = 16, STEP_GROUP_UNIT = 16 };
+
+static bn_status check_activations(const bn_config *c, const char *name, const char *path)
+{
+    const bool hadamard = c->quantization.activation_transform == BN_ACTIVATION_TRANSFORM_HADAMARD;
+    const long long widths[] = {c->model.hidden_size, c->model.intermediate_size};
+    if (!bn_config_quantized_activations(c))
+        return BN_OK;
+    if (hadamard && c->model.kind == BN_KIND_MLP)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: %s.activation_transform: expected \"none\" for model.kind "
+                        "\"mlp\", found \"hadamard\"",
+                        name, path);
+    for (int i = 0; i < 2 && hadamard; i++)
+        if (widths[i] % TRANSFORM_BLOCK_MIN)
+            return bn_error(BN_BAD_CONFIG,
+                            "%s: model.%s: expected a multiple of %d for %s.activation_transform "
+                            "\"hadamard\", found %lld",
+                            name, i ? "intermediate_size" : "hidden_size", TRANSFORM_BLOCK_MIN,
+                            path, widths[i]);
+    if (c->quantization.activation_scale != BN_ACTIVATION_SCALE_GROUP)
+        return BN_OK;
+    if (c->quantization.group_size % STEP_GROUP_UNIT)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: %s.group_size: expected a multiple of %d for "
+                        "%s.activation_scale \"group\", found %lld",
+                        name, path, STEP_GROUP_UNIT, path, (long long)c->quantization.group_size);
+    return BN_OK;
+}
+
 /* What has to fit together in the section and under each of its rules; `path`
  * is the place of the values. */
 static bn_status check_scheme(const bn_config *c, const char *name, const char *path)
 {
-    return c->model.kind == BN_KIND_TRANSFORMER ? check_groups(c, name, path) : BN_OK;
+    if (c->model.kind == BN_KIND_TRANSFORMER)
+        BN_TRY(check_groups(c, name, path));
+    return check_activations(c, name, path);
 }
 
 static bn_status check_quantization(const bn_config *c, const char *name)
@@ -174,4 +206,42 @@ int64_t bn_config_group_size(const bn_config *config)
         break;
     }
     return config->quantization.group_size;
+}
+
+int64_t bn_config_act_group_size(const bn_config *config)
+{
+    switch (config->quantization.activation_scale) {
+    case BN_ACTIVATION_SCALE_TENSOR:
+        return 0;
+    case BN_ACTIVATION_SCALE_TOKEN:
+        return -1;
+    case BN_ACTIVATION_SCALE_GROUP:
+        break;
+    }
+    return config->quantization.group_size;
+}
+
+static const char *unusual_activations(const bn_config *config)
+{
+    if (!bn_config_quantized_activations(config))
+        return NULL;
+    if (config->quantization.activation_transform == BN_ACTIVATION_TRANSFORM_HADAMARD)
+        return "a Hadamard transform before o_proj and down_proj "
+               "(quantization.activation_transform)";
+    if (config->quantization.activation_bits == BN_ACTIVATION_BITS_4)
+        return "4-bit activations (quantization.activation_bits)";
+    if (config->quantization.activation_scale == BN_ACTIVATION_SCALE_GROUP)
+        return "activation scales per group (quantization.activation_scale)";
+    return NULL;
+}
+
+const char *bn_config_unusual_activations(const bn_config *config)
+{
+    const bn_config_rules *rules = &config->quantization.rules;
+    const char *found = unusual_activations(config);
+    for (size_t i = 0; i < rules->count && !found; i++) {
+        const bn_config view = bn_config_under(config, &rules->items[i]);
+        found = unusual_activations(&view);
+    }
+    return found;
 }

@@ -140,6 +140,13 @@ static inline bool bn_config_quantized_activations(const bn_config *config)
  * packed files and of the op parameters. */
 int64_t bn_config_group_size(const bn_config *config);
 
+int64_t bn_config_act_group_size(const bn_config *config); /* the same of activations */
+
+/* What sets the activations apart from 8-bit absmax codes of whole tokens or
+ * tensors, in words ("4-bit activations (quantization.activation_bits)"); NULL:
+ * nothing, in any layer. For formats of others, which know no more. */
+const char *bn_config_unusual_activations(const bn_config *config);
+
 /* num_key_value_heads with its 0 resolved. */
 static inline int64_t bn_config_kv_heads(const bn_config *config)
 {

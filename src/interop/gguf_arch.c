@@ -98,5 +98,11 @@ bn_status bn_gguf_arch_gaps(const bn_config *c, bn_strings *gaps)
         BN_TRY(bn_strings_add(gaps, "llama.cpp's bitnet architecture takes the embedding as the "
                                     "head, the model has a head of its own "
                                     "(model.tie_word_embeddings)"));
-    return BN_OK;
+    const char *activations = bn_config_unusual_activations(c);
+    if (!activations)
+        return BN_OK;
+    char gap[160];
+    snprintf(gap, sizeof gap, "llama.cpp has 8-bit activations of its own, the model has %s",
+             activations);
+    return bn_strings_add(gaps, gap);
 }

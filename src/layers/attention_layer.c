@@ -10,6 +10,7 @@ bn_status bn_attention_layer_init(bn_attention_layer *layer, const char *name, i
     BN_TRY(bn_layer_linear(&layer->k_proj, name, ".k_proj", hidden, kv_heads * head_dim));
     BN_TRY(bn_layer_linear(&layer->v_proj, name, ".v_proj", hidden, kv_heads * head_dim));
     BN_TRY(bn_layer_linear(&layer->o_proj, name, ".o_proj", heads * head_dim, hidden));
+    layer->o_proj.closes_block = true;
     BN_TRY(bn_layer_name(full, name, ".attn_sub_norm"));
     return bn_norm_layer_init(&layer->sub_norm, full, heads * head_dim, eps);
 }

@@ -36,7 +36,8 @@ typedef struct bn_linear_layer {
     char name[BN_LAYER_NAME_MAX];
     int64_t in, out;
     bool has_bias;
-    bool is_bit; /* BitLinear */
+    bool is_bit;       /* BitLinear */
+    bool closes_block; /* reads the inside of a block, writes to the residual stream */
     bn_quant_spec quant;
     bn_param *weight, *bias; /* weight is NULL when only packed */
     bn_tensor codes, scale;  /* packed weight; absent memory unless packed */
@@ -47,7 +48,7 @@ bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t
                                bool has_bias) BN_MUST_CHECK;
 
 /* Linear to BitLinear where the spec quantizes anything. A group size beyond `in` becomes one group
- * per row. */
+ * per row; the Hadamard transform stays where the layer closes a block. */
 void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec);
 
 /* packed: a BitLinear with quantized weights gets no float parameter; its codes
@@ -59,7 +60,8 @@ bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set,
 typedef struct bn_linear_input {
     bn_value x;
     bn_quantized codes; /* valid if quantized */
-    bool quantized, per_tensor;
+    bool quantized;
+    bn_act_params params; /* how */
 } bn_linear_input;
 
 static inline bn_linear_input bn_linear_input_of(bn_value x)

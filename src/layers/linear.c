@@ -14,6 +14,12 @@ void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec)
     layer->quant = *spec;
     if (layer->quant.weight.params.group_size > layer->in)
         layer->quant.weight.params.group_size = layer->in;
+    bn_act_spec *act = &layer->quant.act;
+    act->hadamard &= act->quantized && layer->closes_block;
+    if (act->params.group_size > layer->in)
+        act->params.group_size = BN_PER_ROW;
+    if (act->quantized && act->params.group_size > 0)
+        layer->quant.weight.params.act_group = act->params.group_size;
 }
 
 static bool packs(const bn_linear_layer *layer)
@@ -52,9 +58,10 @@ static bool frozen(const bn_graph *g)
 }
 
 /* Whether x has been quantized as this layer wants it. */
-static bool has_codes(const bn_linear_input *x, const bn_act_spec *act)
+static bool has_codes(const bn_linear_input *x, const bn_act_params *params)
 {
-    return x->quantized && x->per_tensor == act->per_tensor;
+    return x->quantized && x->params.bits == params->bits &&
+           x->params.group_size == params->group_size;
 }
 
 /* The integer product: quantized activation times packed ternary weight. */
@@ -63,11 +70,11 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
 {
     const bn_quant_spec *spec = &layer->quant;
     bn_quantized w;
-    if (!has_codes(x, &spec->act)) {
-        x->codes = bn_act_quant(g->tape, x->x, spec->act.per_tensor);
+    if (!has_codes(x, &spec->act.params)) {
+        x->codes = bn_act_quant(g->tape, x->x, &spec->act.params);
         x->quantized = true;
-        x->per_tensor = spec->act.per_tensor;
-        if (!capture(g, x->x, x->codes, 0, false))
+        x->params = spec->act.params;
+        if (!capture(g, x->x, x->codes, x->params.group_size, false))
             return BN_NO_VALUE;
     }
     if (layer->codes.buffer || !layer->weight) {
@@ -88,7 +95,7 @@ static bn_value float_product(const bn_linear_layer *layer, bn_graph *g, bn_valu
     const bn_quant_spec *spec = &layer->quant;
     bn_value weight = bn_tape_param(g->tape, layer->weight);
     if (spec->act.quantized) {
-        bn_value q = bn_act_fake_quant(g->tape, x, spec->act.per_tensor);
+        bn_value q = bn_act_fake_quant(g->tape, x, &spec->act.params);
         if (!capture(g, x, (bn_quantized){q, BN_NO_VALUE}, 0, false))
             return BN_NO_VALUE;
         x = q;
@@ -111,10 +118,10 @@ static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_lin
     const bn_quant_spec *spec = &layer->quant;
     bn_value weight = bn_tape_param(g->tape, layer->weight);
     bool shared = spec->weight.quantized; /* integer_product() quantizes x once */
-    if (spec->act.quantized && !(shared && has_codes(x, &spec->act))) {
+    if (spec->act.quantized && !(shared && has_codes(x, &spec->act.params))) {
         x->codes.codes = bn_quant_trace_freeze(g->trace, g->tape, x->x);
         x->quantized = shared;
-        x->per_tensor = spec->act.per_tensor;
+        x->params = spec->act.params;
     }
     bn_value operand = spec->act.quantized ? x->codes.codes : x->x;
     if (spec->weight.quantized)
@@ -125,6 +132,8 @@ static bn_value frozen_product(const bn_linear_layer *layer, bn_graph *g, bn_lin
 static bn_value own_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
 {
     bn_value bias = layer->bias ? bn_tape_param(g->tape, layer->bias) : BN_NO_VALUE;
+    if (layer->quant.act.hadamard) /* such a layer shares its input with no other */
+        x->x = bn_hadamard(g->tape, x->x);
     if (g->see_input)
         g->see_input(g->see_arg, layer, x->x);
     if (!layer->is_bit)

@@ -8,6 +8,7 @@ bn_status bn_mlp_layer_init(bn_mlp_layer *layer, const char *name, int64_t hidde
     BN_TRY(bn_layer_linear(&layer->gate_proj, name, ".gate_proj", hidden, intermediate));
     BN_TRY(bn_layer_linear(&layer->up_proj, name, ".up_proj", hidden, intermediate));
     BN_TRY(bn_layer_linear(&layer->down_proj, name, ".down_proj", intermediate, hidden));
+    layer->down_proj.closes_block = true;
     BN_TRY(bn_layer_name(full, name, ".ffn_sub_norm"));
     return bn_norm_layer_init(&layer->sub_norm, full, intermediate, eps);
 }

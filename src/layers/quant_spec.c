@@ -15,6 +15,10 @@ bn_quant_spec bn_quant_spec_of(const bn_config *whole, const char *module)
                    .params = {.group_size = bn_config_group_size(config),
                               .backward = backward_of[config->training.backward_precision]}},
         .act = {.quantized = bn_config_quantized_activations(config),
-                .per_tensor = config->quantization.activation_scale == BN_ACTIVATION_SCALE_TENSOR},
+                .hadamard =
+                    config->quantization.activation_transform == BN_ACTIVATION_TRANSFORM_HADAMARD,
+                .params = {.bits =
+                               config->quantization.activation_bits == BN_ACTIVATION_BITS_4 ? 4 : 8,
+                           .group_size = bn_config_act_group_size(config)}},
     };
 }

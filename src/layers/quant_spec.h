@@ -14,7 +14,8 @@ typedef struct bn_weight_spec {
 
 typedef struct bn_act_spec {
     bool quantized;
-    bool per_tensor;
+    bool hadamard;        /* first transformed; only where a layer closes a block */
+    bn_act_params params; /* of ACT_QUANT */
 } bn_act_spec;
 
 /* With only one side quantized the other stays float and the product is a

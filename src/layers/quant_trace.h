@@ -12,9 +12,9 @@
 #include "autograd/ops.h"
 
 typedef struct bn_quant_site {
-    bn_value x;         /* the quantizer's operand on the capturing tape */
-    bn_quantized q;     /* its codes and scale; q.scale BN_NO_VALUE: q.codes is real */
-    int64_t group_size; /* of a weight */
+    bn_value x;     /* the quantizer's operand on the capturing tape */
+    bn_quantized q; /* its codes and scale; q.scale BN_NO_VALUE: q.codes is real */
+    int64_t group_size;
     bool is_weight;
     bn_tensor residual; /* real, shape of x; memory is the caller's */
 } bn_quant_site;

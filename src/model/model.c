@@ -440,7 +440,7 @@ bn_status bn_model_quantize_head(bn_model *model)
     if (!(be->weights & 1u << BN_I8))
         return bn_error(BN_USAGE, "backend %s has no product with int8 weights", be->name);
     const bn_param *weight = model->tied ? model->embed_tokens.weight : model->lm_head.weight;
-    bn_op_params params = {.act = {.per_tensor = false}};
+    bn_op_params params = {.act = {.bits = 8, .group_size = BN_PER_ROW}};
     bn_op_call call = {.op = BN_OP_ACT_QUANT, .params = &params, .in[0] = weight->value};
     BN_TRY(bn_op_infer(&call, be->real));
     const size_t codes = bn_align_up(bn_tensor_bytes(&call.out[0]), BN_ALIGN);

@@ -122,7 +122,7 @@ static bn_status freeze_residuals(check_state *s)
                                               cols, site->group_size, r);
             else
                 bn_act_dequantize_f64(bn_tensor_data(codes), bn_tensor_data(scale), rows, cols,
-                                      bn_tensor_numel(scale) == 1, r);
+                                      site->group_size, r);
         }
         for (int64_t k = 0; k < rows * cols; k++)
             r[k] -= values[k];

@@ -29,8 +29,8 @@ bn_value bn_model_head(const bn_model *model, bn_graph *g, bn_value hidden)
     if (bn_tensor_present(&model->head_codes)) {
         const bn_quantized w = {bn_tape_input(g->tape, &model->head_codes),
                                 bn_tape_input(g->tape, &model->head_scale)};
-        return bn_bitlinear(g->tape, bn_act_quant(g->tape, hidden, false), w,
-                            &(bn_weight_params){.group_size = BN_PER_ROW}, BN_NO_VALUE);
+        return bn_bitlinear(g->tape, bn_act_quant(g->tape, hidden, &(bn_act_params){8, BN_PER_ROW}),
+                            w, &(bn_weight_params){.group_size = BN_PER_ROW}, BN_NO_VALUE);
     }
     if (model->tied)
         return bn_linear(g->tape, hidden, bn_tape_param(g->tape, model->embed_tokens.weight),

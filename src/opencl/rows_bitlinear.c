@@ -17,7 +17,7 @@ enum {
 
 typedef struct job {
     int64_t R, O, I, group, groups, quads, panels, rows; /* rows: up to a whole tile */
-    bool one_step, one_scale;
+    bool one_step, one_scale, step_groups;
 } job;
 
 static job job_of(const bn_op_call *c)
@@ -27,7 +27,8 @@ static job job_of(const bn_op_call *c)
              .O = c->in[2].shape[0],
              .I = c->in[2].shape[1],
              .one_step = bn_tensor_numel(&c->in[1]) == 1,
-             .one_scale = G == BN_PER_TENSOR};
+             .one_scale = G == BN_PER_TENSOR,
+             .step_groups = c->params->weight.act_group > 0};
     j.group = bn_group_length(j.I, G);
     j.groups = bn_groups_per_row(j.I, G);
     j.quads =
@@ -42,6 +43,11 @@ static bn_status check(const bn_ocl *ocl, const job *j)
     if (j->I > BN_MAX_IN_INT32)
         return bn_error(BN_FAIL, "bitlinear: rows of %lld elements, the int32 sum takes %lld",
                         (long long)j->I, (long long)BN_MAX_IN_INT32);
+    if (j->step_groups)
+        return bn_error(BN_FAIL,
+                        "%s: bitlinear has no product with a step per group of activations "
+                        "(quantization.activation_scale \"group\"); device \"cpu\" has",
+                        ocl->name);
     if (j->R > INT32_MAX / 2 || j->O > INT32_MAX / 2)
         return bn_error(BN_FAIL, "%s: bitlinear of %lld rows and %lld outputs, it takes %d",
                         ocl->name, (long long)j->R, (long long)j->O, INT32_MAX / 2);

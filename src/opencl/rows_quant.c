@@ -28,15 +28,18 @@ static bn_status act_quant(bn_backend *backend, const bn_op_call *c, const bn_te
                            const bn_tensor *step, const bn_tensor *y)
 {
     bn_ocl *ocl = bn_ocl_of(backend);
+    const bn_act_params *p = &c->params->act;
     int64_t R = bn_tensor_rows(&c->in[0]), C = bn_tensor_cols(&c->in[0]), per_item;
-    int64_t groups = bn_ocl_row_groups(ocl, R, C, &per_item);
+    int64_t length = bn_group_length(C, p->group_size), N = R * bn_groups_per_row(C, p->group_size);
+    int64_t groups = bn_ocl_row_groups(ocl, N, length, &per_item);
     bn_tensor one = bn_ocl_work(ocl, BN_F32, 1, 0);
-    bool whole = c->params->act.per_tensor;
+    bool whole = p->group_size == BN_PER_TENSOR;
     if (whole)
         BN_TRY(whole_absmax(ocl, &c->in[0], &one));
     return BN_OCL_LAUNCH(ocl, BN_OCL_K_ACT_QUANT, groups, 1, 1, BN_OCL_T(&c->in[0]),
                          BN_OCL_T(whole ? &one : NULL), BN_OCL_T(codes), BN_OCL_T(step),
-                         BN_OCL_T(y), BN_OCL_L(R), BN_OCL_I(C), BN_OCL_L(per_item));
+                         BN_OCL_T(y), BN_OCL_L(N), BN_OCL_I(C), BN_OCL_I(length),
+                         BN_OCL_F(bn_act_limit(p->bits)), BN_OCL_L(per_item));
 }
 
 static bn_status act_quant_forward(bn_backend *backend, const bn_op_call *c)

@@ -99,24 +99,30 @@ void bn_ternarize_f64(const double *w, int64_t out, int64_t in, int64_t group_si
 float bn_absmax_f32(const float *x, int64_t n);
 double bn_absmax_f64(const double *x, int64_t n);
 
+/* Largest activation code of 8 or 4 bits, L: 127 or 7. */
+static inline int bn_act_limit(int bits)
+{
+    return (1 << (bits - 1)) - 1;
+}
+
 /* Codes of n elements under one absmax `a` (already floored with
- * bn_absmax_floor): clamp(rne(x * (127/a)), -128, 127), NaN products give 0.
- * Returns the step a/127. */
-float bn_absmax_codes_f32(const float *x, int64_t n, float a, int8_t *codes);
-double bn_absmax_codes_f64(const double *x, int64_t n, double a, int8_t *codes);
+ * bn_absmax_floor): clamp(rne(x * (L/a)), -L-1, L), NaN products give 0.
+ * Returns the step a/L. */
+float bn_absmax_codes_f32(const float *x, int64_t n, float a, int bits, int8_t *codes);
+double bn_absmax_codes_f64(const double *x, int64_t n, double a, int bits, int8_t *codes);
 
 /* max(a, 1e-5) that lets NaN through. */
 float bn_absmax_floor_f32(float a);
 double bn_absmax_floor_f64(double a);
 
-/* int8 activations [rows, cols] and their steps ([rows], or [1] per tensor). A
- * row with a NaN gets a NaN step and all codes 0, a row with an infinity (and
- * no NaN) an infinite step and all codes 0: the product is NaN then, and the
- * loss shows it. */
-void bn_absmax_quantize_f32(const float *x, int64_t rows, int64_t cols, bool per_tensor,
-                            int8_t *codes, float *step);
-void bn_absmax_quantize_f64(const double *x, int64_t rows, int64_t cols, bool per_tensor,
-                            int8_t *codes, double *step);
+/* Activations [rows, cols] as codes in int8 and their steps, grouped as a weight
+ * is: bn_scale_count(rows, cols, group_size) of them. A group with a NaN gets a
+ * NaN step and all codes 0, one with an infinity (and no NaN) an infinite step
+ * and all codes 0: the product is NaN then, and the loss shows it. */
+void bn_absmax_quantize_f32(const float *x, int64_t rows, int64_t cols, int64_t group_size,
+                            int bits, int8_t *codes, float *step);
+void bn_absmax_quantize_f64(const double *x, int64_t rows, int64_t cols, int64_t group_size,
+                            int bits, int8_t *codes, double *step);
 
 /* 16-bit fixed point of a block of n <= BN_FIXED_BLOCK terms of the backward pass
  * (docs/numerics.md): z = rne(u * (32767/a)) with a = max(max|u|, 2^-100), NaN
@@ -135,9 +141,9 @@ void bn_weight_dequantize_rows_f64(const uint8_t *packed, const double *scale, i
 
 /* x_q * step into x [rows, cols]. */
 void bn_act_dequantize_f32(const int8_t *codes, const float *step, int64_t rows, int64_t cols,
-                           bool per_tensor, float *x);
+                           int64_t group_size, float *x);
 void bn_act_dequantize_f64(const int8_t *codes, const double *step, int64_t rows, int64_t cols,
-                           bool per_tensor, double *x);
+                           int64_t group_size, double *x);
 
 /* The reference BitLinear product, y [rows, out] from codes x [rows, in] with
  * their steps and a weight, packed or int8; bias [out] or NULL:
@@ -146,6 +152,9 @@ void bn_act_dequantize_f64(const int8_t *codes, const double *step, int64_t rows
  *                                               BN_MAX_IN_INT8)
  *   t = 0; for g ascending: t = fma(acc_g, gamma_g, t)
  *   y = t * step (+ bias)
+ *
+ * With a step per group of step_group elements of a row those are the groups,
+ * and t = fma(acc_g, gamma_g * step_g, t), y = t (+ bias).
  */
 typedef struct bn_int_product {
     const int8_t *x;
@@ -154,7 +163,20 @@ typedef struct bn_int_product {
     int64_t group_size;
     bool per_tensor_step;
     const int8_t *wide; /* the weight [out, in] as int8; NULL: `packed` */
+    int64_t step_group; /* 0: none. Where the weight has groups too, group_size */
 } bn_int_product;
+
+/* Elements of a group (= of an integer accumulator) of the product. */
+static inline int64_t bn_product_group(const bn_int_product *p)
+{
+    return bn_group_length(p->in, p->step_group ? p->step_group : p->group_size);
+}
+
+/* Group of a weight's scales that group `g` of the product belongs to. */
+static inline int64_t bn_product_gamma(const bn_int_product *p, int64_t g)
+{
+    return bn_group_length(p->in, p->group_size) == p->in ? 0 : g;
+}
 
 void bn_int_product_f32(const bn_int_product *p, const float *step, const float *scale,
                         const float *bias, float *y);

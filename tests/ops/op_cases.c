@@ -177,29 +177,35 @@ static void matmul(op_case_list *l)
 
 /* ---- quantizers --------------------------------------------------------- */
 
-static op_case *act_case(op_case_list *l, bn_op op, const char *name, bool per_tensor, double scale,
-                         int64_t rows, int64_t in)
+static op_case *act_case(op_case_list *l, bn_op op, const char *name, int bits, int64_t group_size,
+                         double scale, int64_t rows, int64_t in)
 {
     op_case *k = add(l, op, name);
     reals(k, 0, scale, SHAPE(rows, in));
-    k->spec.params.act.per_tensor = per_tensor;
+    k->spec.params.act = (bn_act_params){bits, group_size};
     return k;
 }
 
 static void act_cases(op_case_list *l, bn_op op)
 {
-    act_case(l, op, "size 1", false, 1, 1, 1);
-    act_case(l, op, "per token, odd", false, 1, 5, 37);
-    act_case(l, op, "per tensor, odd", true, 1, 5, 37);
-    act_case(l, op, "wide", false, 1, 3, 259);
-    act_case(l, op, "large magnitudes", false, 1e6, 3, 33);
-    act_case(l, op, "below the floor", false, 1e-7, 3, 33);
-    act_case(l, op, "all zero", false, 0, 2, 16);
-    op_case *k = act_case(l, op, "a row of zeros, ties", false, 1, 3, 8);
-    double *x = k->owned[0];
-    for (int j = 0; j < 8; j++) {
-        x[j] = 0;
-        x[8 + j] = j == 7 ? 127 : j - 2.5; /* scale 1: halves round to even */
+    act_case(l, op, "size 1", 8, BN_PER_ROW, 1, 1, 1);
+    act_case(l, op, "per token, odd", 8, BN_PER_ROW, 1, 5, 37);
+    act_case(l, op, "per tensor, odd", 8, BN_PER_TENSOR, 1, 5, 37);
+    act_case(l, op, "per group, a short one", 8, 32, 1, 5, 101);
+    act_case(l, op, "wide", 8, BN_PER_ROW, 1, 3, 259);
+    act_case(l, op, "4 bits per token", 4, BN_PER_ROW, 1, 3, 259);
+    act_case(l, op, "4 bits per tensor", 4, BN_PER_TENSOR, 1, 5, 37);
+    act_case(l, op, "4 bits per group", 4, 64, 1, 3, 128);
+    act_case(l, op, "large magnitudes", 8, BN_PER_ROW, 1e6, 3, 33);
+    act_case(l, op, "below the floor", 8, BN_PER_ROW, 1e-7, 3, 33);
+    act_case(l, op, "all zero", 8, BN_PER_ROW, 0, 2, 16);
+    for (int bits = 8; bits >= 4; bits -= 4) {
+        op_case *k = act_case(l, op, "a row of zeros, ties", bits, BN_PER_ROW, 1, 3, 8);
+        double *x = k->owned[0];
+        for (int j = 0; j < 8; j++) {
+            x[j] = 0;
+            x[8 + j] = j == 7 ? bits == 8 ? 127 : 7 : j - 2.5; /* scale 1: halves round to even */
+        }
     }
 }
 
@@ -228,8 +234,8 @@ static void weight_cases(op_case_list *l, bn_op op)
     memcpy(k->owned[0], (double[]){0.5, -0.5, 1.5, -1.5}, 4 * sizeof(double));
 }
 
-static void bitlinear_case(op_case_list *l, const char *name, int64_t rows, int64_t in, int64_t out,
-                           int64_t group_size, bool per_tensor, bool bias)
+static op_case *bitlinear_case(op_case_list *l, const char *name, int64_t rows, int64_t in,
+                               int64_t out, int64_t group_size, bool per_tensor, bool bias)
 {
     op_case *k = add(l, BN_OP_BITLINEAR, name);
     codes(k, 0, SHAPE(rows, in));
@@ -240,6 +246,17 @@ static void bitlinear_case(op_case_list *l, const char *name, int64_t rows, int6
     if (bias)
         reals(k, 4, 1, SHAPE(out));
     k->spec.params.weight.group_size = group_size;
+    return k;
+}
+
+/* Steps per group of `group` elements. */
+static void steps_case(op_case_list *l, const char *name, int64_t rows, int64_t in, int64_t out,
+                       int64_t group, int64_t weight_group, bool bias)
+{
+    op_case *k = bitlinear_case(l, name, rows, in, out, weight_group, false, bias);
+    free(k->owned[1]);
+    positives(k, 1, 0.02, SHAPE(rows, (in + group - 1) / group));
+    k->spec.params.weight.act_group = group;
 }
 
 /* Sums longer than a block of the int16 backward. */
@@ -267,6 +284,9 @@ static void bitlinear(op_case_list *l)
     k->check.max_elements = 500;
     memset(k->owned[2], BN_T2_ZERO_BYTE, 72); /* a row of zeros: in/4 bytes */
     memset(k->owned[0], 127, 288);            /* the largest integer sums */
+    steps_case(l, "steps per group", 4, 128, 6, 64, 64, true);
+    steps_case(l, "steps per group, weight per row", 3, 100, 18, 32, BN_PER_ROW, false);
+    steps_case(l, "steps per group, weight per tensor", 13, 96, 5, 48, BN_PER_TENSOR, true);
     k = add(l, BN_OP_BITLINEAR, "3-D input");
     codes(k, 0, SHAPE(2, 3, 40));
     positives(k, 1, 0.02, SHAPE(6));

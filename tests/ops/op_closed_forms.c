@@ -282,8 +282,10 @@ static void absmax(void **state)
     (void)state;
     const double x[] = {127, 0.5, 1.5, -2.5, 0, 0, 0, 0, -2, 1, 0, 2};
     static const int8_t want[] = {127, 0, 2, -2, 0, 0, 0, 0, -127, 64, 0, 127};
-    const bn_op_spec spec = {
-        .op = BN_OP_ACT_QUANT, .in = {bn_tensor_2d(BN_F64, 3, 4)}, .data = {x}};
+    const bn_op_spec spec = {.op = BN_OP_ACT_QUANT,
+                             .params.act = {8, BN_PER_ROW},
+                             .in = {bn_tensor_2d(BN_F64, 3, 4)},
+                             .data = {x}};
     bn_op_instance op;
     run(&op, &spec);
     assert_memory_equal(bn_tensor_data(&op.call.out[0]), want, sizeof want);
@@ -323,14 +325,21 @@ static void fake_quantizers(void **state)
 {
     (void)state;
     const double x[] = {127, 0.5, 1.5, -2.5, -2, 1, 0, 2}, s = 2.0 / 127;
-    bn_op_spec act = {.op = BN_OP_ACT_FAKE_QUANT, .in = {bn_tensor_2d(BN_F64, 2, 4)}, .data = {x}};
+    bn_op_spec act = {.op = BN_OP_ACT_FAKE_QUANT,
+                      .params.act = {8, BN_PER_ROW},
+                      .in = {bn_tensor_2d(BN_F64, 2, 4)},
+                      .data = {x}};
     bn_op_instance op;
     run(&op, &act);
     expect(&op.call.out[0], (double[]){127, 0, 2, -2, -127 * s, 64 * s, 0, 127 * s});
     bn_op_instance_clear(&op);
-    act.params.act.per_tensor = true;
+    act.params.act.group_size = BN_PER_TENSOR;
     run(&op, &act);
     expect(&op.call.out[0], (double[]){127, 0, 2, -2, -2, 1, 0, 2});
+    bn_op_instance_clear(&op);
+    act.params.act = (bn_act_params){4, 2};
+    run(&op, &act); /* steps 127/7, 2.5/7, 2/7, 2/7 */
+    expect(&op.call.out[0], (double[]){127, 0, 1.5 - 0.5 / 7, -2.5, -2, 8.0 / 7, 0, 2});
     bn_op_instance_clear(&op);
 
     const double w[] = {1, -3, 0.5, 8, 0.25, -0.25};
@@ -405,7 +414,7 @@ static void straight_through(void **state)
         bn_value leaf = bn_tape_leaf(t, &value, &grad);
         bn_value y =
             which == 0
-                ? bn_act_fake_quant(t, leaf, false)
+                ? bn_act_fake_quant(t, leaf, &(bn_act_params){8, BN_PER_ROW})
                 : bn_weight_fake_quant(t, leaf, &(bn_weight_params){.group_size = BN_PER_ROW});
         bn_value loss = bn_sum(t, bn_mul(t, y, bn_tape_input(t, &upstream)));
         assert_ok(bn_tape_plan(t, loss));

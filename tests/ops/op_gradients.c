@@ -164,7 +164,7 @@ enum { ROWS = 6, IN = 65, OUT = 9, GROUP = 32, LEAVES = 3 };
 typedef struct leaves {
     bn_buffer memory;
     bn_gradcheck_leaf leaf[LEAVES];
-    bool per_tensor;
+    bn_act_params act;
     int64_t group_size;
 } leaves;
 
@@ -196,7 +196,7 @@ static bn_value leaf(const leaves *l, bn_tape *t, int i)
 static bn_value graph_bitlinear(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
-    bn_quantized x = bn_act_quant(t, leaf(l, t, 0), l->per_tensor);
+    bn_quantized x = bn_act_quant(t, leaf(l, t, 0), &l->act);
     bn_quantized w =
         bn_weight_quant(t, leaf(l, t, 1), &(bn_weight_params){.group_size = l->group_size});
     return bn_bitlinear(t, x, w, &(bn_weight_params){.group_size = l->group_size}, leaf(l, t, 2));
@@ -209,17 +209,17 @@ static bn_value graph_shared_weight(void *arg, bn_tape *t)
     const leaves *l = arg;
     bn_value x = leaf(l, t, 0), weight = leaf(l, t, 1);
     bn_quantized w = bn_weight_quant(t, weight, &(bn_weight_params){.group_size = l->group_size});
-    bn_value y = bn_bitlinear(t, bn_act_quant(t, x, l->per_tensor), w,
+    bn_value y = bn_bitlinear(t, bn_act_quant(t, x, &l->act), w,
                               &(bn_weight_params){.group_size = l->group_size}, leaf(l, t, 2));
     bn_value back = bn_add(t, x, bn_matmul(t, y, weight));
-    return bn_bitlinear(t, bn_act_quant(t, back, l->per_tensor), w,
+    return bn_bitlinear(t, bn_act_quant(t, back, &l->act), w,
                         &(bn_weight_params){.group_size = l->group_size}, BN_NO_VALUE);
 }
 
 static bn_value graph_fake_quant(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
-    bn_value x = bn_act_fake_quant(t, leaf(l, t, 0), l->per_tensor);
+    bn_value x = bn_act_fake_quant(t, leaf(l, t, 0), &l->act);
     bn_value w =
         bn_weight_fake_quant(t, leaf(l, t, 1), &(bn_weight_params){.group_size = l->group_size});
     return bn_linear(t, x, w, leaf(l, t, 2));
@@ -252,7 +252,7 @@ static void pass_ops_share_their_gradient(void **state)
     leaves_init(&l);
     for (int i = 0; i < 6; i++) {
         l.group_size = sizes[i % 3];
-        l.per_tensor = i >= 3;
+        l.act = (bn_act_params){i % 2 ? 4 : 8, i >= 3 ? BN_PER_TENSOR : BN_PER_ROW};
         check_graph("act_quant, weight_quant, bitlinear", graph_bitlinear, &l);
         check_graph("two layers with one weight", graph_shared_weight, &l);
         check_graph("act_fake_quant, weight_fake_quant", graph_fake_quant, &l);

@@ -182,6 +182,15 @@ void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, c
     }
 }
 
+void parity_refused(const op_case *k, bn_backend *backend, const char *text)
+{
+    bn_op_instance op;
+    assert_ok(bn_op_instance_init(&op, backend, &k->spec));
+    assert_int_equal(bn_op_instance_forward(&op), BN_FAIL);
+    assert_non_null(strstr(bn_error_text(), text));
+    bn_op_instance_clear(&op);
+}
+
 /* ---- routines on flat tensors -------------------------------------------- */
 
 enum { FLAT = 70001 };

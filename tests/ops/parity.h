@@ -21,6 +21,15 @@ extern const parity_limits parity_table[BN_OP_COUNT];
 void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
                  const parity_limits limits[BN_OP_COUNT]);
 
+/* A step per group of activations, which not every backend has. */
+static inline bool parity_step_groups(const op_case *k)
+{
+    return k->spec.op == BN_OP_BITLINEAR && k->spec.params.weight.act_group > 0;
+}
+
+/* The backend refuses the case with a message that has `text`. */
+void parity_refused(const op_case *k, bn_backend *backend, const char *text);
+
 /* norm, adamw (with and without clipping), scale; muon where there is one. */
 void parity_routines(bn_backend *backend, bn_backend *reference, const char *label);
 

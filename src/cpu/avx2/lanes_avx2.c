@@ -162,8 +162,6 @@ void bn_ternary_pack_lanes__avx2(const bn_ternary_job *job, int64_t p, uint8_t *
         for (int64_t g = 0; g < job->groups; g++)
             for (int c = 0; c < LANES; c++)
                 gamma[g * BN_PANEL_COLS + LANES * h + c] =
-                    job->shape.group_size == BN_PER_TENSOR
-                        ? job->scale[0]
-                        : job->scale[(half * job->groups + g) * LANES + c];
+                    job->scale[bn_ternary_gamma(job, half * LANES + c, g)];
     }
 }

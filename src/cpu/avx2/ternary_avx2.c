@@ -84,8 +84,7 @@ void bn_ternary_pack_panel__avx2(const bn_ternary_job *job, int64_t p, uint8_t *
         int64_t o = p * BN_PANEL_COLS + c < last ? p * BN_PANEL_COLS + c : last;
         row[c] = job->shape.packed + o * row_bytes;
         for (int64_t g = 0; g < job->groups; g++)
-            gamma[g * BN_PANEL_COLS + c] =
-                job->scale[bn_scale_index(o, g, job->shape.in, job->shape.group_size)];
+            gamma[g * BN_PANEL_COLS + c] = job->scale[bn_ternary_gamma(job, o, g)];
     }
     if (job->groups == 1 || job->group % 4 == 0)
         pack_bytes(job, row, panel);
@@ -149,11 +148,14 @@ INLINE void tile_quads(const int8_t *x, int64_t ld_x, const uint8_t *w, int64_t 
     }
 }
 
-/* t = fma(acc - sum, gamma, t) */
-INLINE void close_group(__m256i acc, int32_t sum, const float *gamma, float *t)
+/* t = fma(acc - sum, gamma, t), or with gamma * step */
+INLINE void close_group(__m256i acc, int32_t sum, const float *gamma, const float *step, float *t)
 {
     const __m256 f = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, _mm256_set1_epi32(sum)));
-    _mm256_storeu_ps(t, _mm256_fmadd_ps(f, _mm256_loadu_ps(gamma), _mm256_loadu_ps(t)));
+    __m256 scale = _mm256_loadu_ps(gamma);
+    if (step)
+        scale = _mm256_mul_ps(scale, _mm256_set1_ps(*step));
+    _mm256_storeu_ps(t, _mm256_fmadd_ps(f, scale, _mm256_loadu_ps(t)));
 }
 
 /* A group that is too long for int16: in pieces, added up in int32. */
@@ -174,7 +176,7 @@ static __attribute__((noinline)) void long_group(const int8_t *x, int64_t ld_x, 
 }
 
 static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
-                 const uint8_t *panel, float *t)
+                 const float *steps, const uint8_t *panel, float *t)
 {
     const float *gamma = (const float *)(const void *)(panel + (size_t)job->quads * 64);
     const __m256i ones = _mm256_set1_epi16(1);
@@ -189,14 +191,14 @@ static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const
             for (int r = 0; r < ROWS; r++)
                 for (int h = 0; h < 2; h++)
                     close_group(_mm256_madd_epi16(s[r][h], ones), sums[r * groups + g],
-                                gamma + 8 * h, t + r * BN_PANEL_COLS + 8 * h);
+                                gamma + 8 * h, steps ? steps + r * groups + g : NULL, t + r * BN_PANEL_COLS + 8 * h);
         } else {
             __m256i acc[ROWS][2]; /* of its own: its address leaves the registers */
             long_group(x, ld_x, panel, quads, acc);
             for (int r = 0; r < ROWS; r++)
                 for (int h = 0; h < 2; h++)
                     close_group(acc[r][h], sums[r * groups + g], gamma + 8 * h,
-                                t + r * BN_PANEL_COLS + 8 * h);
+                                steps ? steps + r * groups + g : NULL, t + r * BN_PANEL_COLS + 8 * h);
         }
         x += 4 * quads;
         panel += 64 * quads;

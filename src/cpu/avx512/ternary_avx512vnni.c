@@ -24,7 +24,7 @@ tile_quads(const int8_t *x, int64_t ld_x, const uint8_t *w, int64_t quads, __m51
 }
 
 static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
-                 const uint8_t *panel, float *t)
+                 const float *steps, const uint8_t *panel, float *t)
 {
     const float *gamma = (const float *)(const void *)(panel + (size_t)job->quads * 64);
     __m512 total[ROWS];
@@ -39,8 +39,11 @@ static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const
         x += 4 * quads;
         panel += 64 * quads;
         const __m512 scale = _mm512_loadu_ps(gamma);
-        for (int r = 0; r < ROWS; r++)
-            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r]), scale, total[r]);
+        for (int r = 0; r < ROWS; r++) {
+            const __m512 step = _mm512_set1_ps(steps ? steps[r * job->groups + g] : 1.0f);
+            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r]), _mm512_mul_ps(scale, step),
+                                       total[r]);
+        }
     }
     for (int r = 0; r < ROWS; r++)
         _mm512_storeu_ps(t + r * BN_PANEL_COLS, total[r]);

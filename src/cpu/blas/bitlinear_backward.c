@@ -17,13 +17,16 @@ typedef struct back_job {
     const bn_rowops *ops;
     const bn_op_call *call;
     int64_t R, O, I, group, groups;
-    bool one_step, bf16;
+    int64_t step_group, steps; /* elements of a row per step, and steps of a row; 0: one for all */
+    bool bf16;
     const float *dy; /* [R,O]: the upstream gradient, or `rounded` */
     float *weight;   /* scratch [O,I] */
     float *x;        /* scratch [X_ROWS, x_cols] of each worker */
     int64_t x_cols;  /* columns of dw in a chunk */
     float *rounded;  /* scratch [R,O]; bf16 only */
-    int64_t at;      /* group of columns that `rounded` is for; -1: for dw */
+    bool for_weight; /* `rounded` is for dw, not dx */
+    int64_t at;      /* group of columns that it is for */
+    int64_t col0;    /* first column of a range of dw */
 } back_job;
 
 static back_job job_of(const bn_backend *backend, const bn_op_call *c)
@@ -33,9 +36,10 @@ static back_job job_of(const bn_backend *backend, const bn_op_call *c)
                   .R = bn_tensor_rows(&c->in[0]),
                   .O = c->in[2].shape[0],
                   .I = c->in[2].shape[1],
-                  .one_step = bn_tensor_numel(&c->in[1]) == 1,
                   .bf16 = c->params->weight.backward == BN_BACKWARD_BF16,
                   .dy = bn_fast_data(&c->dout)};
+    j.step_group = bn_group_length(j.I, c->params->weight.act_group);
+    j.steps = bn_tensor_numel(&c->in[1]) == 1 ? 0 : bn_ceil_div(j.I, j.step_group);
     j.x_cols = bn_gemm_narrow_cols(j.I);
     j.group = bn_group_length(j.I, c->params->weight.group_size);
     j.groups = bn_groups_per_row(j.I, c->params->weight.group_size);
@@ -61,7 +65,7 @@ size_t bn_blas_bitlinear_backward_scratch(const bn_backend *backend, const bn_op
     return (size_t)floats * sizeof(float);
 }
 
-/* rounded = bf16(dy gamma) for the group of columns `at`, or bf16(dy step) */
+/* rounded = bf16(dy gamma) or bf16(dy step) for the group of columns `at` */
 static void round_rows(void *arg, int64_t r, int64_t end, int worker)
 {
     (void)worker;
@@ -72,9 +76,9 @@ static void round_rows(void *arg, int64_t r, int64_t end, int worker)
     for (; r < end; r++) {
         const float *from = dy + r * j->O;
         float *to = j->rounded + r * j->O;
-        const float s = step[j->one_step ? 0 : r];
+        const float s = step[r * j->steps + j->at * j->for_weight];
         for (int64_t o = 0; o < j->O; o++)
-            to[o] = bn_bf16_round(from[o] * (j->at < 0 ? s : scale[o * stride + j->at]));
+            to[o] = bn_bf16_round(from[o] * (j->for_weight ? s : scale[o * stride + j->at]));
     }
 }
 
@@ -93,20 +97,32 @@ static void dequantize_weight(void *arg, int64_t o, int64_t end, int worker)
                                j->weight + o * j->I);
 }
 
+/* Columns col .. end-1 of row r of the activation. */
+static void activation_row(const back_job *j, int64_t r, int64_t col, int64_t end, float *x)
+{
+    const int8_t *codes = (const int8_t *)bn_fast_data(&j->call->in[0]) + r * j->I;
+    const float *step = bn_fast_in(j->call, 1) + r * j->steps;
+    while (col < end) {
+        const int64_t g = col / j->step_group;
+        const int64_t n = bn_fast_min(end, (g + 1) * j->step_group) - col;
+        j->ops->dequantize_codes(n, codes + col, j->bf16 ? 1.0f : step[g], x);
+        col += n;
+        x += n;
+    }
+}
+
 /* One range of columns of dw. */
-static void weight_gradient(void *arg, int64_t col, int64_t end, int worker)
+static void weight_columns(void *arg, int64_t col, int64_t end, int worker)
 {
     const back_job *j = arg;
+    col += j->col0;
+    end += j->col0;
     const bn_op_call *c = j->call;
-    const int8_t *codes = bn_fast_data(&c->in[0]);
-    const float *step = j->bf16 ? &unit : bn_fast_in(c, 1);
-    const bool one_step = j->bf16 || j->one_step;
     float *x = j->x + worker * X_ROWS * j->x_cols;
     for (int64_t r0 = 0; r0 < j->R; r0 += X_ROWS) {
         int64_t rows = bn_fast_min(X_ROWS, j->R - r0);
         for (int64_t r = 0; r < rows; r++)
-            j->ops->dequantize_codes(end - col, codes + (r0 + r) * j->I + col,
-                                     step[one_step ? 0 : r0 + r], x + r * (end - col));
+            activation_row(j, r0 + r, col, end, x + r * (end - col));
         bn_gemm_run(&(bn_gemm){.M = j->O,
                                .N = end - col,
                                .K = rows,
@@ -149,6 +165,20 @@ static bn_status input_gradient(const bn_backend *backend, back_job *j)
     return BN_OK;
 }
 
+/* bf16: one product per group of columns that shares its steps. */
+static void weight_gradient(const bn_backend *backend, back_job *j)
+{
+    const int64_t per_product = j->bf16 ? j->step_group : j->I;
+    j->for_weight = true;
+    for (j->at = 0; j->at * per_product < j->I; j->at++) {
+        j->col0 = j->at * per_product;
+        if (j->bf16)
+            bn_fast_ranges(backend, j->R, bn_fast_chunk_rows(j->O), round_rows, j);
+        bn_fast_ranges(backend, bn_fast_min(per_product, j->I - j->col0), j->x_cols, weight_columns,
+                       j);
+    }
+}
+
 /* dy [R,O] -> dx [R,I], dw [O,I], dbias [O] */
 bn_status bn_blas_bitlinear_backward(bn_backend *backend, const bn_op_call *c)
 {
@@ -167,10 +197,7 @@ bn_status bn_blas_bitlinear_backward(bn_backend *backend, const bn_op_call *c)
     if (bn_tensor_present(&c->din[2])) {
         BN_TRY(bn_gemm_check(&(bn_gemm){.M = j.O, .N = j.I, .K = j.R}));
         j.x = rest;
-        j.at = -1;
-        if (j.bf16)
-            bn_fast_ranges(backend, j.R, bn_fast_chunk_rows(j.O), round_rows, &j);
-        bn_fast_ranges(backend, j.I, j.x_cols, weight_gradient, &j);
+        weight_gradient(backend, &j);
     }
     if (bn_tensor_present(&c->din[4]))
         bn_fast_column_sums(backend, j.R, j.O, bn_fast_data(&c->dout), rest, bn_fast_din(c, 4),

@@ -21,6 +21,7 @@ typedef struct product {
     int64_t tiles; /* of tile_rows rows */
     uint8_t *panels;
     int32_t *sums;       /* [tiles * tile_rows, groups] */
+    float *steps;        /* the same of steps per group; NULL: there are none */
     int8_t *x_copy;      /* all rows where x does not fit, else the last tile */
     int64_t panel_chunk; /* panels of a product chunk */
     size_t bytes;
@@ -39,7 +40,7 @@ static product product_of(const bn_ternary_kernels *kernels, const bn_int_produc
 {
     product p = {.job = bn_ternary_job_of(shape, lanes), .kernels = kernels};
     const bn_ternary_job *job = &p.job;
-    size_t at = 0, row = (size_t)job->quads * 4, panels = 0, sums, x;
+    size_t at = 0, row = (size_t)job->quads * 4, panels = 0, sums, steps, x;
     int64_t rows = shape->rows;
     if (bn_ternary_few_fits(job, kernels)) {
         x = take(&at, lanes ? 0 : (size_t)(rows * bn_ceil_div(shape->in, X_BLOCK) * X_BLOCK));
@@ -50,12 +51,14 @@ static product product_of(const bn_ternary_kernels *kernels, const bn_int_produc
         rows = p.tiles * kernels->tile_rows;
     }
     sums = take(&at, (size_t)(rows * job->groups) * sizeof(int32_t));
+    steps = take(&at, shape->step_group ? (size_t)(rows * job->groups) * sizeof(float) : 0);
     p.bytes = at + ALIGN;
     if (scratch) {
         uint8_t *base = (uint8_t *)(((uintptr_t)scratch + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
         p.panels = base + panels;
         p.x_copy = (int8_t *)base + x;
         p.sums = (int32_t *)(void *)(base + sums);
+        p.steps = shape->step_group ? (float *)(void *)(base + steps) : NULL;
     }
     int64_t blocks = bn_ceil_div(shape->rows, TILE_BLOCK_ROWS);
     p.panel_chunk = bn_ceil_div(job->panels, bn_ceil_div(CHUNKS_WANTED, blocks));
@@ -109,6 +112,10 @@ static void prepare(void *arg, int64_t chunk, int worker)
     for (int64_t end = bn_fast_min(tile + per_block, p->tiles); tile < end; tile++)
         for (int64_t i = 0, r = tile * rows; i < rows; i++, r++) {
             int32_t *sums = p->sums + r * job->groups;
+            if (p->steps)
+                memcpy(p->steps + r * job->groups,
+                       job->step + bn_fast_min(r, job->shape.rows - 1) * job->groups,
+                       (size_t)job->groups * sizeof *job->step);
             if (r < job->shape.rows)
                 p->kernels->group_sums(job, job->shape.x + r * job->shape.in, sums);
             else
@@ -125,7 +132,8 @@ static void store_tile(const bn_ternary_job *job, int64_t row0, int64_t rows, in
     int64_t out0 = panel * BN_PANEL_COLS, n = bn_fast_min(BN_PANEL_COLS, job->shape.out - out0);
     for (int64_t r = 0; r < rows; r++, t += BN_PANEL_COLS) {
         float *y = job->y + (row0 + r) * job->shape.out + out0;
-        float step = job->step[job->shape.per_tensor_step ? 0 : row0 + r];
+        float step =
+            job->shape.step_group ? 1.0f : job->step[job->shape.per_tensor_step ? 0 : row0 + r];
         if (job->bias)
             for (int64_t c = 0; c < n; c++)
                 y[c] = t[c] * step + job->bias[out0 + c];
@@ -155,6 +163,7 @@ static void multiply(void *arg, int64_t chunk, int worker)
         for (int64_t tile = tile0; tile < tile1; tile++) {
             int64_t row0 = tile * tile_rows;
             p->kernels->tile(job, tile_x(p, tile), job->quads * 4, p->sums + row0 * job->groups,
+                             p->steps ? p->steps + row0 * job->groups : NULL,
                              p->panels + (size_t)panel * job->panel_bytes, t);
             store_tile(job, row0, bn_fast_min(tile_rows, job->shape.rows - row0), panel, t);
         }
@@ -218,8 +227,8 @@ static void reference_rows(void *arg, int64_t r, int64_t end, int worker)
     bn_int_product part = job->shape;
     part.x += r * part.in;
     part.rows = end - r;
-    bn_int_product_f32(&part, job->step + (part.per_tensor_step ? 0 : r), job->scale, job->bias,
-                       job->y + r * part.out);
+    const int64_t steps = part.step_group ? job->groups : !part.per_tensor_step;
+    bn_int_product_f32(&part, job->step + r * steps, job->scale, job->bias, job->y + r * part.out);
 }
 
 /* The outputs of a single row. */
@@ -234,7 +243,9 @@ static void reference_outputs(void *arg, int64_t o, int64_t end, int worker)
         part.packed += o * bn_t2_row_bytes(part.in);
     part.out = end - o;
     bn_int_product_f32(&part, job->step,
-                       job->scale + (part.group_size == BN_PER_TENSOR ? 0 : o * job->groups),
+                       job->scale + (part.group_size == BN_PER_TENSOR
+                                         ? 0
+                                         : o * bn_groups_per_row(part.in, part.group_size)),
                        job->bias ? job->bias + o : NULL, job->y + o);
 }
 
@@ -259,6 +270,7 @@ static bn_int_product shape_of(const bn_op_call *c)
         .in = c->in[2].shape[1],
         .group_size = c->params->weight.group_size,
         .per_tensor_step = bn_tensor_numel(&c->in[1]) == 1,
+        .step_group = c->params->weight.act_group,
     };
 }
 
@@ -297,7 +309,7 @@ bn_status bn_fast_bitlinear_forward(bn_backend *backend, const bn_op_call *c)
     p.job.scale = bn_fast_in(c, 3);
     p.job.bias = bn_fast_in(c, 4);
     p.job.y = bn_fast_out(c, 0);
-    if (!kernels) {
+    if (!kernels || (is_wide(c) && shape.step_group)) {
         run_reference(backend, &p.job);
     } else if (is_wide(c)) {
         bn_fast_ranges(backend, shape.out, few_outputs(&p.job, 4), wide_outputs, &p);

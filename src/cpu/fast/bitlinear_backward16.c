@@ -3,7 +3,7 @@
  * needed, with codes that are widened once per call:
  *
  *   dx [R,I] = sum over o of (dy[r,o] gamma[o,g]) q[o,i]     rows of dy, groups of columns
- *   dw [O,I] = sum over r of (dy[r,o] step[r])    x_q[r,i]   columns of dy, one group */
+ *   dw [O,I] = sum over r of (dy[r,o] step[r,g])  x_q[r,i]   columns of dy, groups of steps */
 #include "cpu/fast/fast_impl.h"
 
 #include <string.h>
@@ -215,7 +215,7 @@ static product weight_product(const bn_op_call *c)
                  .K = bn_tensor_rows(&c->in[0]),
                  .codes = &c->in[0],
                  .by_column = true};
-    p.group = p.N;
+    p.group = bn_group_length(p.N, c->params->weight.act_group);
     p.group_panels = bn_ceil_div(p.group, BN_FIXED_COLS);
     return p;
 }
@@ -277,9 +277,11 @@ static void weight_gradient(const bn_backend *backend, const bn_op_call *c)
 {
     product p = weight_product(c);
     place(&p, backend, c, 2);
-    const bool one_step = bn_tensor_numel(&c->in[1]) == 1;
-    for (int64_t r = 0; r < p.K; r++)
-        p.factor[r] = bn_fast_in(c, 1)[one_step ? 0 : r];
+    const int64_t groups = bn_ceil_div(p.N, p.group);
+    const int64_t stride = bn_tensor_numel(&c->in[1]) == 1 ? 0 : groups;
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t r = 0; r < p.K; r++)
+            p.factor[g * p.K + r] = bn_fast_in(c, 1)[r * stride + g];
     run(backend, &p);
 }
 

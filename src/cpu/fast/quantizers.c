@@ -7,6 +7,7 @@
 typedef struct quant_job {
     const bn_rowops *ops;
     int64_t in, group, group_size;
+    int bits; /* of activation codes */
     const float *x;
     float *scale;
     float *max;  /* per chunk */
@@ -21,12 +22,14 @@ static void act_rows(void *arg, int64_t r, int64_t end, int worker)
 {
     (void)worker;
     const quant_job *j = arg;
-    for (; r < end; r++) {
-        const float *x = j->x + r * j->in;
-        float a = bn_absmax_floor_f32(j->ops->absmax(j->in, x));
-        j->ops->act_codes(j->in, x, a, j->codes + r * j->in);
-        j->scale[r] = a / 127.0f;
-    }
+    int64_t groups = bn_groups_per_row(j->in, j->group_size);
+    for (; r < end; r++)
+        for (int64_t g = 0; g < groups; g++) {
+            int64_t at = r * j->in + g * j->group, n = bn_fast_min(j->group, j->in - g * j->group);
+            float a = bn_absmax_floor_f32(j->ops->absmax(n, j->x + at));
+            j->ops->act_codes(n, j->x + at, a, j->bits, j->codes + at);
+            j->scale[r * groups + g] = a / (float)bn_act_limit(j->bits);
+        }
 }
 
 static void act_max(void *arg, int64_t i, int64_t end, int worker)
@@ -40,28 +43,31 @@ static void act_codes(void *arg, int64_t i, int64_t end, int worker)
 {
     (void)worker;
     const quant_job *j = arg;
-    j->ops->act_codes(end - i, j->x + i, j->max[0], j->codes + i);
+    j->ops->act_codes(end - i, j->x + i, j->max[0], j->bits, j->codes + i);
 }
 
 /* Per tensor: the maximum of each chunk. */
 size_t bn_fast_act_quant_scratch(const bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    return c->params->act.per_tensor
+    return c->params->act.group_size == BN_PER_TENSOR
                ? (size_t)bn_ceil_div(bn_tensor_numel(&c->in[0]), BN_CHUNK_ELEMENTS) * sizeof(float)
                : 0;
 }
 
-/* x [R,I] -> codes i8 [R,I], step [R] or [1] */
+/* x [R,I] -> codes i8 [R,I], step per tensor, row or group */
 bn_status bn_fast_act_quant_forward(bn_backend *backend, const bn_op_call *c)
 {
     quant_job j = {.ops = bn_fast_ops(backend),
                    .in = bn_tensor_cols(&c->in[0]),
+                   .group_size = c->params->act.group_size,
+                   .bits = c->params->act.bits,
                    .x = bn_fast_in(c, 0),
                    .codes = bn_fast_data(&c->out[0]),
                    .scale = bn_fast_out(c, 1),
                    .max = bn_fast_data(&c->scratch)};
-    if (!c->params->act.per_tensor) {
+    j.group = bn_group_length(j.in, j.group_size);
+    if (j.group_size != BN_PER_TENSOR) {
         bn_fast_ranges(backend, bn_tensor_rows(&c->in[0]), bn_fast_chunk_rows(j.in), act_rows, &j);
         return BN_OK;
     }
@@ -69,7 +75,7 @@ bn_status bn_fast_act_quant_forward(bn_backend *backend, const bn_op_call *c)
     bn_fast_ranges(backend, n, BN_CHUNK_ELEMENTS, act_max, &j);
     j.max[0] = bn_absmax_floor_f32(j.ops->absmax(bn_ceil_div(n, BN_CHUNK_ELEMENTS), j.max));
     bn_fast_ranges(backend, n, BN_CHUNK_ELEMENTS, act_codes, &j);
-    j.scale[0] = j.max[0] / 127.0f;
+    j.scale[0] = j.max[0] / (float)bn_act_limit(j.bits);
     return BN_OK;
 }
 

@@ -51,7 +51,7 @@ void FAST(bn_row_hadamard)(int64_t cols, int64_t block, float factor, const floa
 
 /* row_quant.c */
 float FAST(bn_row_absmax)(int64_t n, const float *x);
-void FAST(bn_row_act_codes)(int64_t n, const float *x, float absmax, int8_t *codes);
+void FAST(bn_row_act_codes)(int64_t n, const float *x, float absmax, int bits, int8_t *codes);
 void FAST(bn_row_codes16)(int64_t n, const float *x, float factor, int16_t *codes);
 double FAST(bn_row_abs_sum)(int64_t n, const float *w);
 void FAST(bn_row_ternarize)(int64_t in, int64_t group, const float *w, const float *scale,

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/mathf.h"
+#include "quant/quantize.h"
 
 /* Bits of |x| order as |x| does, with NaN above infinity, so the integer
  * maximum is max|x|, and a NaN if there is one. */
@@ -30,12 +31,12 @@ float FAST(bn_row_absmax)(int64_t n, const float *x)
     return bn_bits_float((uint32_t)max);
 }
 
-/* clamp(rne(x * (127/a))), NaN products give 0. |x| <= a, so the product is at
- * most 127 after rounding and its code is the low byte of product + 1.5 2^23. */
-void FAST(bn_row_act_codes)(int64_t n, const float *restrict x, float absmax,
+/* clamp(rne(x * (L/a))), NaN products give 0. |x| <= a, so the product is at
+ * most L after rounding and its code is the low byte of product + 1.5 2^23. */
+void FAST(bn_row_act_codes)(int64_t n, const float *restrict x, float absmax, int bits,
                             int8_t *restrict codes)
 {
-    const float factor = 127.0f / absmax;
+    const float factor = (float)bn_act_limit(bits) / absmax;
     for (int64_t i = 0; i < n; i++) {
         float v = x[i] * factor;
         v = v == v ? v : 0.0f;

@@ -92,7 +92,7 @@ typedef struct bn_rowops {
 
     /* quantizers, the same bits as quant/quantize.h */
     float (*absmax)(int64_t n, const float *x);
-    void (*act_codes)(int64_t n, const float *x, float absmax, int8_t *codes);
+    void (*act_codes)(int64_t n, const float *x, float absmax, int bits, int8_t *codes);
     /* rne(x * factor), |x * factor| < 32767.5; NaN products give 0 */
     void (*codes16)(int64_t n, const float *x, float factor, int16_t *codes);
     double (*abs_sum)(int64_t n, const float *w);

@@ -41,14 +41,25 @@ typedef struct bn_ternary_job {
 static inline bn_ternary_job bn_ternary_job_of(const bn_int_product *shape, bool lanes)
 {
     bn_ternary_job job = {.shape = *shape, .lanes = lanes};
-    job.group = bn_group_length(shape->in, shape->group_size);
-    job.groups = bn_groups_per_row(shape->in, shape->group_size);
+    job.group = bn_product_group(shape);
+    job.groups = bn_ceil_div(shape->in, job.group);
     job.group_quads = bn_ceil_div(job.group, 4);
     int64_t last = shape->in - (job.groups - 1) * job.group;
     job.quads = (job.groups - 1) * job.group_quads + bn_ceil_div(last, 4);
     job.panels = bn_ceil_div(shape->out, BN_PANEL_COLS);
     job.panel_bytes = (size_t)(job.quads + job.groups) * 64;
     return job;
+}
+
+/* Index of the scale of output o and group g, in the weight's layout (in lanes:
+ * panels of 8 outputs, [groups][8]). */
+static inline int64_t bn_ternary_gamma(const bn_ternary_job *job, int64_t o, int64_t g)
+{
+    const bn_int_product *p = &job->shape;
+    const int64_t gamma = bn_product_gamma(p, g);
+    if (p->group_size == BN_PER_TENSOR || !job->lanes)
+        return bn_scale_index(o, gamma, p->in, p->group_size);
+    return (o / 8 * bn_groups_per_row(p->in, p->group_size) + gamma) * 8 + o % 8;
 }
 
 /* k-quads of group g. */
@@ -72,9 +83,10 @@ typedef struct bn_ternary_kernels {
     void (*group_sums)(const bn_ternary_job *job, const int8_t *x, int32_t *sum);
     /* t[tile_rows][16] = sum over g of fma(acc_g, gamma_g, .) for tile_rows
      * rows of x (`ld_x` bytes apart, quads * 4 each) with their group sums
-     * (`groups` each) and one panel. */
+     * (`groups` each) and one panel. With steps (`groups` each; NULL: none)
+     * gamma_g * step_g takes the place of gamma_g. */
     void (*tile)(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
-                 const uint8_t *panel, float *t);
+                 const float *steps, const uint8_t *panel, float *t);
     /* Few rows: outputs out0 .. out1-1 of all rows. x as planes: byte b of
      * plane e of block i of a row is x[128i + 4b + e], zero past the end. */
     int few_rows; /* at most this many; 0: no such kernel */
@@ -90,6 +102,8 @@ typedef struct bn_ternary_kernels {
 /* Whether the few-rows kernel for the weight's layout takes this shape. */
 static inline bool bn_ternary_few_fits(const bn_ternary_job *job, const bn_ternary_kernels *k)
 {
+    if (job->shape.step_group)
+        return false;
     if (job->lanes)
         return job->shape.rows <= k->lanes_rows;
     return job->shape.rows <= k->few_rows && (job->groups == 1 || job->group % 32 == 0);

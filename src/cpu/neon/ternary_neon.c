@@ -73,9 +73,7 @@ static void pack_lanes(const bn_ternary_job *job, int64_t p, uint8_t *panel, flo
         for (int64_t g = 0; g < job->groups; g++)
             for (int c = 0; c < LANES; c++)
                 gamma[g * BN_PANEL_COLS + LANES * h + c] =
-                    job->shape.group_size == BN_PER_TENSOR
-                        ? job->scale[0]
-                        : job->scale[(half * job->groups + g) * LANES + c];
+                    job->scale[bn_ternary_gamma(job, half * LANES + c, g)];
     }
 }
 
@@ -91,8 +89,7 @@ static void pack_rows(const bn_ternary_job *job, int64_t p, uint8_t *panel, floa
             uint8_t *to = panel + g * job->group_quads * 64 + 4 * c;
             for (; k < end; k++)
                 to[(k - begin) / 4 * 64 + (k - begin) % 4] = (uint8_t)(bn_t2_get(row, k) + 1);
-            gamma[g * BN_PANEL_COLS + c] =
-                job->scale[bn_scale_index(o, g, in, job->shape.group_size)];
+            gamma[g * BN_PANEL_COLS + c] = job->scale[bn_ternary_gamma(job, o, g)];
         }
     }
 }
@@ -121,7 +118,7 @@ static void group_sums(const bn_ternary_job *job, const int8_t *x, int32_t *sum)
 }
 
 static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
-                 const uint8_t *panel, float *t)
+                 const float *steps, const uint8_t *panel, float *t)
 {
     const float *gamma = (const float *)(const void *)(panel + (size_t)job->quads * 64);
     memset(t, 0, ROWS * BN_PANEL_COLS * sizeof *t);
@@ -144,8 +141,9 @@ static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const
         for (int r = 0; r < ROWS; r++)
             for (int q = 0; q < QUARTERS; q++) {
                 float *to = t + r * BN_PANEL_COLS + 4 * q;
+                const float step = steps ? steps[r * job->groups + g] : 1.0f;
                 vst1q_f32(to, vfmaq_f32(vld1q_f32(to), vcvtq_f32_s32(acc[r][q]),
-                                        vld1q_f32(gamma + 4 * q)));
+                                        vmulq_n_f32(vld1q_f32(gamma + 4 * q), step)));
             }
     }
 }

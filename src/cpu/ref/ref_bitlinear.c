@@ -16,7 +16,8 @@
 /* x codes i8 [R,I], step [R] or [1], weight codes t2 or i8 [O,I], scale, bias [O]
  * or absent -> y [R,O]
  * acc_g = sum over group g of q x_q (int32); t = fma(acc_g, gamma_g, t) for g
- * ascending from t = 0; y = t step (+ bias) */
+ * ascending from t = 0; y = t step (+ bias). With a step per group:
+ * t = fma(acc_g, gamma_g step_g, t), y = t (+ bias) */
 bn_status REF(bn_bitlinear_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
@@ -30,6 +31,7 @@ bn_status REF(bn_bitlinear_forward)(bn_backend *backend, const bn_op_call *c)
         .in = c->in[2].shape[1],
         .group_size = c->params->weight.group_size,
         .per_tensor_step = bn_tensor_numel(&c->in[1]) == 1,
+        .step_group = c->params->weight.act_group,
     };
     int_product(&p, ref_in(c, 1), ref_in(c, 3), ref_in(c, 4), ref_out(c, 0));
     return BN_OK;
@@ -67,13 +69,21 @@ static void input_gradient(const bn_op_call *c, real *dx)
     }
 }
 
-/* dw[o,i] = sum_r dy[r,o] (x_q[r,i] step[r])
+/* Of the activation: BN_PER_TENSOR, BN_PER_ROW or elements per step of a row. */
+static int64_t step_group(const bn_op_call *c)
+{
+    if (c->params->weight.act_group)
+        return c->params->weight.act_group;
+    return bn_tensor_numel(&c->in[1]) == 1 ? BN_PER_TENSOR : BN_PER_ROW;
+}
+
+/* dw[o,i] = sum_r dy[r,o] (x_q[r,i] step[r]), or step[r,i/G]
  * bf16: sum_r bf16(dy[r,o] step[r]) x_q[r,i] */
 static void weight_gradient(const bn_op_call *c, real *dw)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
-    const bool one_step = bn_tensor_numel(&c->in[1]) == 1;
     const bool bf16 = c->params->weight.backward == BN_BACKWARD_BF16;
+    const int64_t G = step_group(c);
     const int8_t *codes = ref_data(&c->in[0]);
     const real *dy = ref_dout(c), *step = ref_in(c, 1);
     for (int64_t o = 0; o < O; o++) {
@@ -81,7 +91,7 @@ static void weight_gradient(const bn_op_call *c, real *dw)
             double sum = 0;
             for (int64_t r = 0; r < R; r++) {
                 const int code = codes[r * I + i];
-                const real s = step[one_step ? 0 : r];
+                const real s = step[bn_scale_index(r, i / bn_group_length(I, G), I, G)];
                 if (bf16)
                     sum += bf16_term(dy[r * O + o], s) * code;
                 else
@@ -119,22 +129,23 @@ static void input_gradient16(const bn_op_call *c, real *dx)
 }
 
 /* int16: dw[o,i] = sum over blocks of r of step (sum of z x_q), z the fixed-point
- * dy[r,o] step[r] of the block */
+ * dy[r,o] step[r] (or step[r,i/G]) of the block */
 static void weight_gradient16(const bn_op_call *c, real *dw)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
-    const bool one_step = bn_tensor_numel(&c->in[1]) == 1;
+    const int64_t G = step_group(c), length = bn_group_length(I, G);
     const int8_t *codes = ref_data(&c->in[0]);
     const real *dy = ref_dout(c), *x_step = ref_in(c, 1);
     real u[BN_FIXED_BLOCK];
     int16_t z[BN_FIXED_BLOCK];
-    for (int64_t o = 0; o < O; o++)
+    for (int64_t at = 0; at < O * bn_ceil_div(I, length); at++)
         for (int64_t r0 = 0; r0 < R; r0 += BN_FIXED_BLOCK) {
+            const int64_t o = at % O, g = at / O;
             const int64_t n = R - r0 < BN_FIXED_BLOCK ? R - r0 : BN_FIXED_BLOCK;
             for (int64_t r = 0; r < n; r++)
-                u[r] = dy[(r0 + r) * O + o] * x_step[one_step ? 0 : r0 + r];
+                u[r] = dy[(r0 + r) * O + o] * x_step[bn_scale_index(r0 + r, g, I, G)];
             const real step = fixed_codes(u, n, z);
-            for (int64_t i = 0; i < I; i++) {
+            for (int64_t i = g * length; i < I && i < (g + 1) * length; i++) {
                 int32_t sum = 0;
                 for (int64_t r = 0; r < n; r++)
                     sum += z[r] * codes[(r0 + r) * I + i];

@@ -7,18 +7,12 @@
 #include "quant/quantize.h"
 
 #if BN_REF_F64
-#define absmax            bn_absmax_f64
-#define absmax_floor      bn_absmax_floor_f64
-#define absmax_codes      bn_absmax_codes_f64
 #define absmax_quantize   bn_absmax_quantize_f64
 #define act_dequantize    bn_act_dequantize_f64
 #define weight_scales     bn_weight_scales_f64
 #define ternarize         bn_ternarize_f64
 #define weight_dequantize bn_weight_dequantize_rows_f64
 #else
-#define absmax            bn_absmax_f32
-#define absmax_floor      bn_absmax_floor_f32
-#define absmax_codes      bn_absmax_codes_f32
 #define absmax_quantize   bn_absmax_quantize_f32
 #define act_dequantize    bn_act_dequantize_f32
 #define weight_scales     bn_weight_scales_f32
@@ -26,13 +20,14 @@
 #define weight_dequantize bn_weight_dequantize_rows_f32
 #endif
 
-/* x [R,I] -> codes i8 [R,I], step [R] or [1]
- * a = max(max|x|, 1e-5), codes = clamp(rne(x * (127/a)), -128, 127), step = a/127 */
+/* x [R,I] -> codes i8 [R,I], step per tensor, row or group
+ * a = max(max|x|, 1e-5), codes = clamp(rne(x * (L/a)), -L-1, L), step = a/L */
 bn_status REF(bn_act_quant_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
+    const bn_act_params *p = &c->params->act;
     absmax_quantize(ref_in(c, 0), bn_tensor_rows(&c->in[0]), bn_tensor_cols(&c->in[0]),
-                    c->params->act.per_tensor, ref_data(&c->out[0]), ref_out(c, 1));
+                    p->group_size, p->bits, ref_data(&c->out[0]), ref_out(c, 1));
     return BN_OK;
 }
 
@@ -47,29 +42,30 @@ bn_status REF(bn_weight_quant_forward)(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
-/* Codes of one row. */
+/* Steps, then codes. */
+static size_t step_bytes(const bn_op_call *c)
+{
+    return (size_t)bn_scale_count(bn_tensor_rows(&c->in[0]), bn_tensor_cols(&c->in[0]),
+                                  c->params->act.group_size) *
+           sizeof(real);
+}
+
 size_t REF(bn_act_fake_quant_scratch)(const bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    return (size_t)bn_tensor_cols(&c->in[0]);
+    return step_bytes(c) + (size_t)bn_tensor_numel(&c->in[0]);
 }
 
 /* x [R,I] -> y [R,I] = codes * step */
 bn_status REF(bn_act_fake_quant_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
+    const bn_act_params *p = &c->params->act;
     int64_t R = bn_tensor_rows(&c->in[0]), I = bn_tensor_cols(&c->in[0]);
-    bool per_tensor = c->params->act.per_tensor;
-    const real *x = ref_in(c, 0);
-    real *y = ref_out(c, 0);
-    int8_t *codes = ref_data(&c->scratch);
-    real a = per_tensor ? absmax_floor(absmax(x, R * I)) : 0;
-    for (int64_t r = 0; r < R; r++) {
-        if (!per_tensor)
-            a = absmax_floor(absmax(x + r * I, I));
-        real step = absmax_codes(x + r * I, I, a, codes);
-        act_dequantize(codes, &step, 1, I, false, y + r * I);
-    }
+    real *step = ref_data(&c->scratch);
+    int8_t *codes = (int8_t *)ref_data(&c->scratch) + step_bytes(c);
+    absmax_quantize(ref_in(c, 0), R, I, p->group_size, p->bits, codes, step);
+    act_dequantize(codes, step, R, I, p->group_size, ref_out(c, 0));
     return BN_OK;
 }
 

@@ -1,4 +1,4 @@
-/* quant.cl - quantizers: int8 activations, ternary weights, and both as floats.
+/* quant.cl - quantizers: activations in int8, ternary weights, and both as floats.
  *
  * The codes are those of src/quant/quantize.h, bit for bit (weight scales too
  * where the device has double): the canonical sum of a group has eight partial
@@ -79,40 +79,46 @@ int max16(int16 v)
  * 1.5 * 2^23 rounds to even and leaves the integer in the low bits. */
 #define CODE(T, as_i, x) (as_i((x)*factor + (T)(0x1.8p23f)) - as_i((T)(0x1.8p23f)))
 
-/* x [R,C] -> codes i8 [R,C] and step [R] (y absent), or y = codes step. With
- * one_max [1] (per tensor) a is that of the whole tensor, and step is [1]. */
+/* x [R,C] in N groups of `length` elements of a row (its last may be short; per
+ * token or tensor, its only one) -> codes i8 [R,C] and step [N] (y absent), or
+ * y = codes step. With one_max [1] (per tensor) a is that of the whole tensor,
+ * and step is [1]. `limit` is the largest code. */
 kernel void bn_act_quant(BN_BUFFER(x), BN_BUFFER(one_max), BN_BUFFER(codes), BN_BUFFER(step),
-                         BN_BUFFER(y), const long R, const int C, const long per_item)
+                         BN_BUFFER(y), const long N, const int C, const int length,
+                         const float limit, const long per_item)
 {
     BN_POINTER(const float, one_max);
     BN_POINTER(float, step);
     const int fake = y_base != 0, whole = one_max_base != 0;
     BN_ROW_LOCAL
-    BN_ROWS(r, R, per_item)
+    const int per_row = (C + length - 1) / length;
+    BN_ROWS(r, N, per_item)
     {
-        global const float *x = (global const float *)(x_base + x_offset) + r * C;
-        global float *y = (global float *)(y_base + y_offset) + r * C;
-        global char *q = (global char *)(codes_base + codes_offset) + r * C;
+        const int begin = (int)(r % per_row) * length, n = min(length, C - begin);
+        const long at = r / per_row * C + begin;
+        global const float *x = (global const float *)(x_base + x_offset) + at;
+        global float *y = (global float *)(y_base + y_offset) + at;
+        global char *q = (global char *)(codes_base + codes_offset) + at;
         float a;
         if (whole)
             a = one_max[0];
         else
-            ROW_ABSMAX(a, x, C);
+            ROW_ABSMAX(a, x, n);
         a = absmax_floor(a);
-        const float factor = 127.0f / a, s = a / 127.0f;
+        const float factor = limit / a, s = a / limit;
         const int finite = a - a == 0.0f;
         if (fake && finite) {
-            BN_ROW_LOOP(i, C, BN_STORE(TO_FLOAT(CODE(bn_vec, as_bits, BN_LOAD(x, i))) * s, y, i),
+            BN_ROW_LOOP(i, n, BN_STORE(TO_FLOAT(CODE(bn_vec, as_bits, BN_LOAD(x, i))) * s, y, i),
                         y[i] = (float)CODE(float, as_int, x[i]) * s);
         } else if (fake) { /* a NaN or an infinity: codes 0 */
-            BN_ROW_LOOP(i, C, BN_STORE((bn_vec)(0.0f * s), y, i), y[i] = 0.0f * s);
+            BN_ROW_LOOP(i, n, BN_STORE((bn_vec)(0.0f * s), y, i), y[i] = 0.0f * s);
         } else {
             if (finite)
-                BN_ROW_LOOP(i, C,
+                BN_ROW_LOOP(i, n,
                             bn_vstore(TO_CHAR(CODE(bn_vec, as_bits, BN_LOAD(x, i))), 0, q + i),
                             q[i] = (char)CODE(float, as_int, x[i]));
             else
-                BN_ROW_LOOP(i, C, bn_vstore((bn_cvec)(0), 0, q + i), q[i] = 0);
+                BN_ROW_LOOP(i, n, bn_vstore((bn_cvec)(0), 0, q + i), q[i] = 0);
             if (!whole || r == 0)
                 step[r] = s;
         }

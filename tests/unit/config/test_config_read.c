@@ -168,8 +168,8 @@ static const struct {
      "f: model.hidden_act: expected \"relu2\" or \"silu\", found \"gelu\""},
     {"{\"quantization\": {\"weight_bits\": 4}}",
      "f: quantization.weight_bits: expected \"ternary\" or \"none\", found 4"},
-    {"{\"quantization\": {\"activation_bits\": 4}}",
-     "f: quantization.activation_bits: expected 8 or \"none\", found 4"},
+    {"{\"quantization\": {\"activation_bits\": 5}}",
+     "f: quantization.activation_bits: expected 8, 4 or \"none\", found 5"},
     {"{\"training\": {\"lr_scheduler\": \"step\"}}",
      "f: training.lr_scheduler: expected \"constant\", \"linear\", \"cosine\" or \"two-stage\", "
      "found \"step\""},
@@ -214,6 +214,12 @@ static const struct {
      "f: quantization.group_size: expected at most model.hidden_size (128), found 129"},
     {{"model.intermediate_size=32"},
      "f: quantization.group_size: expected at most model.intermediate_size (32), found 64"},
+    {{"quantization.activation_transform=hadamard", "model.intermediate_size=200"},
+     "f: model.intermediate_size: expected a multiple of 16 for quantization.activation_transform "
+     "\"hadamard\", found 200"},
+    {{"quantization.activation_scale=group", "quantization.group_size=40"},
+     "f: quantization.group_size: expected a multiple of 16 for quantization.activation_scale "
+     "\"group\", found 40"},
     {{"training.min_learning_rate=0.1"},
      "f: training.min_learning_rate: expected at most training.learning_rate (0.0015), found 0.1"},
     {{"training.device=gpu"},

@@ -309,13 +309,15 @@ static void check_quantizers(bn_backend *backend)
             float *x = must(malloc(bn_tensor_bytes(&in)));
             for (int64_t i = 0; i < rows * cols; i++)
                 x[i] = number(&rng, i, flavour);
-            for (int one = 0; one < 2; one++)
-                check_quantizer(backend, BN_OP_ACT_QUANT, (bn_op_params){.act.per_tensor = one}, in,
-                                x);
-            for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
-                if (bn_group_size_ok(cols, groups[g]))
-                    check_quantizer(backend, BN_OP_WEIGHT_QUANT,
-                                    (bn_op_params){.weight.group_size = groups[g]}, in, x);
+            for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
+                if (!bn_group_size_ok(cols, groups[g]))
+                    continue;
+                for (int bits = 4; bits <= 8; bits += 4)
+                    check_quantizer(backend, BN_OP_ACT_QUANT,
+                                    (bn_op_params){.act = {bits, groups[g]}}, in, x);
+                check_quantizer(backend, BN_OP_WEIGHT_QUANT,
+                                (bn_op_params){.weight.group_size = groups[g]}, in, x);
+            }
             free(x);
         }
 }

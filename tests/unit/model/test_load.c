@@ -95,6 +95,9 @@ static void test_packed_equals_checkpoint(void **state)
     check_packed("quantization.weight_scale=tensor");
     check_packed("quantization.activation_scale=tensor");
     check_packed("quantization.activation_bits=none");
+    check_packed("quantization.activation_bits=4");
+    check_packed("quantization.activation_scale=group");
+    check_packed("quantization.activation_transform=hadamard");
     check_packed("quantization.weight_bits=none");
     check_packed("quantization.modules_to_not_convert=model.layers.0.*");
     check_packed("quantization.modules_to_not_convert=[]");

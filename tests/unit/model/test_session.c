@@ -83,6 +83,9 @@ static void test_greedy_of_other_models(void **state)
     check_variant("quantization.modules_to_not_convert=down_proj", 3);
     check_variant("quantization.weight_scale=tensor", 3);
     check_variant("quantization.activation_bits=none", 3);
+    check_variant("quantization.activation_bits=4", 3);
+    check_variant("quantization.activation_scale=group", 3);
+    check_variant("quantization.activation_transform=hadamard", 3);
     check_variant("quantization.weight_bits=none", 3);
 }
 

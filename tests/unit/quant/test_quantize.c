@@ -143,7 +143,7 @@ static void test_ties_to_even(void **state)
     const float x[7] = {127, 0.5f, 1.5f, 2.5f, -0.5f, -2.5f, -127};
     const int8_t codes_want[7] = {127, 0, 2, 2, 0, -2, -127};
     int8_t codes[7];
-    assert_true(bn_absmax_codes_f32(x, 7, 127.0f, codes) == 1.0f);
+    assert_true(bn_absmax_codes_f32(x, 7, 127.0f, 8, codes) == 1.0f);
     assert_memory_equal(codes, codes_want, 7);
 }
 
@@ -203,7 +203,8 @@ static void test_absmax(void **state)
             const int64_t in = ins[i], n = per_tensor ? OUT_MAX * in : in;
             fill(x, OUT_MAX * in, 5);
             memset(x + 2 * in, 0, (size_t)in * sizeof *x);
-            bn_absmax_quantize_f32(x, OUT_MAX, in, per_tensor, codes, step);
+            bn_absmax_quantize_f32(x, OUT_MAX, in, per_tensor ? BN_PER_TENSOR : BN_PER_ROW, 8,
+                                   codes, step);
             for (int64_t b = 0; b < OUT_MAX * in / n; b++) {
                 float a = 0;
                 for (int64_t k = 0; k < n; k++)
@@ -213,7 +214,8 @@ static void test_absmax(void **state)
                 for (int64_t k = 0; k < n; k++)
                     assert_int_equal(codes[b * n + k], (int)rintf(x[b * n + k] * (127.0f / a)));
             }
-            bn_act_dequantize_f32(codes, step, OUT_MAX, in, per_tensor, back);
+            bn_act_dequantize_f32(codes, step, OUT_MAX, in, per_tensor ? BN_PER_TENSOR : BN_PER_ROW,
+                                  back);
             for (int64_t k = 0; k < OUT_MAX * in; k++)
                 assert_true(back[k] == (float)codes[k] * step[per_tensor ? 0 : k / in]);
         }
@@ -226,7 +228,7 @@ static void test_absmax_extremes(void **state)
     int8_t codes[10];
     float step[5];
     (void)state;
-    bn_absmax_quantize_f32(&x[0][0], 5, 2, false, codes, step);
+    bn_absmax_quantize_f32(&x[0][0], 5, 2, BN_PER_ROW, 8, codes, step);
     assert_true(step[0] == FLT_MAX / 127.0f && codes[0] == 127 && codes[1] == -127);
     assert_true(step[1] == 1e-5f / 127.0f && codes[2] == 0 && codes[3] == 0);
     assert_true(isnan(step[2]) && codes[4] == 0 && codes[5] == 0);
@@ -274,12 +276,13 @@ static void test_product(void **state)
                 bn_weight_scales_f32(w, OUT_MAX, in, G, scale);
                 bn_ternarize_f32(w, OUT_MAX, in, G, scale, packed);
                 bn_t2_unpack(packed, 0, OUT_MAX, in, q);
-                bn_absmax_quantize_f32(x, ROWS, in, per_tensor, codes, step);
+                bn_absmax_quantize_f32(x, ROWS, in, per_tensor ? BN_PER_TENSOR : BN_PER_ROW, 8,
+                                       codes, step);
                 for (int how = 0; how < 4; how++) {
                     const bool with_bias = how % 2, wide = how / 2;
                     const bn_int_product p = {
-                        codes, wide ? NULL : packed, ROWS,           OUT_MAX, in,
-                        G,     per_tensor,           wide ? q : NULL};
+                        codes,      wide ? NULL : packed, ROWS, OUT_MAX, in, G,
+                        per_tensor, wide ? q : NULL,      0};
                     bn_int_product_f32(&p, step, scale, with_bias ? bias : NULL, y);
                     for (int64_t r = 0; r < ROWS; r++)
                         for (int64_t o = 0; o < OUT_MAX; o++)
@@ -301,10 +304,10 @@ static void test_product_f64(void **state)
     (void)state;
     bn_weight_scales_f64(&w[0][0], 2, 5, BN_PER_ROW, scale);
     bn_ternarize_f64(&w[0][0], 2, 5, BN_PER_ROW, scale, packed);
-    bn_absmax_quantize_f64(x, 1, 5, false, codes, &step);
+    bn_absmax_quantize_f64(x, 1, 5, BN_PER_ROW, 8, codes, &step);
     bn_weight_dequantize_rows_f64(packed, scale, 0, 2, 5, BN_PER_ROW, dense);
-    bn_act_dequantize_f64(codes, &step, 1, 5, false, act);
-    const bn_int_product p = {codes, packed, 1, 2, 5, BN_PER_ROW, false, NULL};
+    bn_act_dequantize_f64(codes, &step, 1, 5, BN_PER_ROW, act);
+    const bn_int_product p = {codes, packed, 1, 2, 5, BN_PER_ROW, false, NULL, 0};
     bn_int_product_f64(&p, &step, scale, NULL, y);
     double want = 0;
     for (int k = 0; k < 5; k++)
@@ -322,8 +325,8 @@ static void test_product_shows_nan(void **state)
     int8_t codes[4];
     float step, y;
     (void)state;
-    bn_absmax_quantize_f32(x, 1, 4, false, codes, &step);
-    const bn_int_product p = {codes, &packed, 1, 1, 4, BN_PER_TENSOR, false, NULL};
+    bn_absmax_quantize_f32(x, 1, 4, BN_PER_ROW, 8, codes, &step);
+    const bn_int_product p = {codes, &packed, 1, 1, 4, BN_PER_TENSOR, false, NULL, 0};
     bn_int_product_f32(&p, &step, &scale, NULL, &y);
     assert_true(isnan(y));
 }
@@ -341,7 +344,7 @@ static void test_accumulator_limit(void **state)
     assert_non_null(packed);
     memset(x, -128, (size_t)in);
     memset(packed, 0, (size_t)in / 4);
-    const bn_int_product p = {x, packed, 1, 1, in, BN_PER_TENSOR, false, NULL};
+    const bn_int_product p = {x, packed, 1, 1, in, BN_PER_TENSOR, false, NULL, 0};
     bn_int_product_f32(&p, &step, &scale, NULL, &y);
     assert_true(y == 0x1p27f);
     assert_true(INT64_C(128) * BN_MAX_IN_INT32 <= INT32_MAX);

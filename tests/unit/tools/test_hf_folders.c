@@ -69,6 +69,9 @@ static void test_forms(void **state)
     forms("quantization.weight_bits=none", "nyyn");
     forms("quantization.activation_bits=none", "nyyn");
     forms("quantization.activation_scale=tensor", "nnnn");
+    forms("quantization.activation_scale=group", "nnnn");
+    forms("quantization.activation_bits=4", "nnnn");
+    forms("quantization.activation_transform=hadamard", "nnnn");
 }
 
 static void test_packed_source(void **state)
