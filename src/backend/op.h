@@ -117,10 +117,17 @@ typedef union bn_op_params {
 
 /* What changes from run to run while the graph stays the same. */
 typedef struct bn_run {
-    uint64_t seed;    /* of the run's random numbers */
-    uint64_t step;    /* counter: a different one gives different numbers */
-    int64_t position; /* of the first row in its sequence (KV cache, RoPE) */
+    uint64_t seed;            /* of the run's random numbers */
+    uint64_t step;            /* counter: a different one gives different numbers */
+    int64_t position;         /* of the first row in its sequence (KV cache, RoPE) */
+    int64_t sequence;         /* of the KV cache that the first row belongs to */
+    const int64_t *positions; /* one per sequence of the batch instead of `position`, or NULL */
 } bn_run;
+
+static inline int64_t bn_run_position(const bn_run *run, int64_t batch)
+{
+    return run->positions ? run->positions[batch] : run->position;
+}
 
 /* One kernel call. Absent operands have ndim 0. Inputs and params are const;
  * forward writes out[]. Backward reads what the op's row says it keeps (other
@@ -138,6 +145,16 @@ typedef struct bn_op_call {
     bool accumulate[BN_MAX_IN];
     bn_tensor scratch; /* u8, of the size the backend asked for, or absent */
 } bn_op_call;
+
+/* The rows of a KV_ATTENTION call in its caches: BN_FAIL where a sequence or a
+ * position is outside them. */
+bn_status bn_op_check_cache(const bn_op_call *call) BN_MUST_CHECK;
+
+/* Positions of a KV cache: its rows per sequence. */
+static inline int64_t bn_cache_positions(const bn_tensor *cache)
+{
+    return cache->shape[cache->ndim - 2];
+}
 
 /* Shape inference: checks call->in and call->params, fills dtype and shape of
  * call->out (real = the backend's float type). BN_FAIL with the shapes in the

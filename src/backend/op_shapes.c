@@ -235,12 +235,31 @@ static bn_status infer_attention(bn_op_call *c, bn_dtype real)
 static bn_status infer_kv_attention(bn_op_call *c, bn_dtype real)
 {
     BN_TRY(check_heads(c, real));
-    NEED(c->in[0].shape[0] == 1, "the batch must be 1");
     for (int i = 3; i <= 4; i++)
-        NEED(is(&c->in[i], real, 2) && c->in[i].shape[1] == c->in[1].shape[2],
-             "caches must be real [positions, kv_heads*head_dim]");
+        NEED((is(&c->in[i], real, 2) || is(&c->in[i], real, 3)) &&
+                 bn_tensor_cols(&c->in[i]) == c->in[1].shape[2],
+             "caches must be real [sequences, positions, kv_heads*head_dim]");
+    NEED(c->in[0].shape[0] <= (c->in[3].ndim == 3 ? c->in[3].shape[0] : 1),
+         "the caches must have a sequence for each of the batch");
     NEED(bn_tensor_same_shape(&c->in[3], &c->in[4]), "both caches must have one shape");
     c->out[0] = like(&c->in[0]);
+    return BN_OK;
+}
+
+bn_status bn_op_check_cache(const bn_op_call *c)
+{
+    const int64_t B = c->in[0].shape[0], T = c->in[0].shape[1];
+    const int64_t P = bn_cache_positions(&c->in[3]), S = bn_tensor_rows(&c->in[3]) / P;
+    if (c->run->sequence < 0 || c->run->sequence > S - B)
+        return bn_error(BN_FAIL, "kv_attention: sequences %lld to %lld, the cache has %lld",
+                        (long long)c->run->sequence, (long long)(c->run->sequence + B - 1),
+                        (long long)S);
+    for (int64_t b = 0; b < B; b++) {
+        const int64_t first = bn_run_position(c->run, b);
+        if (first < 0 || first > P - T)
+            return bn_error(BN_FAIL, "kv_attention: positions %lld to %lld, the cache has %lld",
+                            (long long)first, (long long)(first + T - 1), (long long)P);
+    }
     return BN_OK;
 }
 

@@ -9,7 +9,7 @@
 typedef struct session_graph {
     bn_tape *tape;
     bn_tensor ids;
-    bn_value logits; /* [1,1,V]: of the last row */
+    bn_value logits; /* [B,1,V]: of the last row of each sequence */
 } session_graph;
 
 /* Rows of the graphs: a prompt is cut into the largest that fit. */
@@ -22,8 +22,13 @@ struct bn_session {
     bn_backend *backend;
     bn_layer_cache *caches; /* one per block */
     bn_buffer cache_memory, ids_memory, arena;
-    session_graph graphs[GRAPHS]; /* none for more rows than there are positions */
-    int64_t position, capacity;
+    session_graph graphs[GRAPHS]; /* of one sequence; none for more rows than positions */
+    session_graph step;           /* one token of every sequence, where there are several */
+    int64_t sequences, selected, capacity;
+    int64_t *position; /* of each sequence */
+    int64_t *at;       /* the same, for a step */
+    int32_t *ids;      /* of a step, on the host */
+    float *logits;
 };
 
 /* All K and V caches in one buffer. */
@@ -32,7 +37,8 @@ static bn_status alloc_caches(bn_session *s)
     const bn_model *model = s->model;
     bn_backend *be = s->backend;
     const bn_attention_layer *attn = &model->blocks[0].self_attn;
-    bn_tensor shape = bn_tensor_2d(be->real, s->capacity, attn->kv_heads * attn->head_dim);
+    bn_tensor shape =
+        bn_tensor_3d(be->real, s->sequences, s->capacity, attn->kv_heads * attn->head_dim);
     size_t each = bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN), all;
     if (!bn_mul_size(each, 2 * (size_t)model->n_blocks, &all))
         return bn_error_nomem("the KV cache", SIZE_MAX);
@@ -47,10 +53,10 @@ static bn_status alloc_caches(bn_session *s)
     return BN_OK;
 }
 
-static bn_status record(bn_session *s, session_graph *graph, int64_t rows)
+static bn_status record(bn_session *s, session_graph *graph, int64_t batch, int64_t rows)
 {
     BN_TRY(bn_tape_new(s->backend, &graph->tape));
-    graph->ids = bn_tensor_at(bn_tensor_2d(BN_I32, 1, rows), &s->ids_memory, 0);
+    graph->ids = bn_tensor_at(bn_tensor_2d(BN_I32, batch, rows), &s->ids_memory, 0);
     bn_graph g = {.tape = graph->tape};
     bn_tape_no_grad_push(graph->tape);
     bn_value ids = bn_tape_input(graph->tape, &graph->ids);
@@ -63,23 +69,44 @@ static bn_status record(bn_session *s, session_graph *graph, int64_t rows)
     return bn_tape_plan(graph->tape, BN_NO_VALUE);
 }
 
+static session_graph *graph_of(bn_session *s, int i)
+{
+    return i < GRAPHS ? &s->graphs[i] : &s->step;
+}
+
 /* All graphs, which take turns in one arena. */
 static bn_status record_all(bn_session *s)
 {
     bn_backend *be = s->backend;
     size_t arena = 0;
-    for (int i = 0; i < GRAPHS; i++) {
-        if (graph_rows[i] > s->capacity)
-            continue;
-        BN_TRY(record(s, &s->graphs[i], graph_rows[i]));
-        const size_t bytes = bn_tape_memory_of(s->graphs[i].tape).arena;
-        arena = bytes > arena ? bytes : arena;
-    }
-    BN_TRY(be->alloc(be, arena, &s->arena));
     for (int i = 0; i < GRAPHS; i++)
-        if (s->graphs[i].tape)
-            BN_TRY(bn_tape_bind(s->graphs[i].tape, &s->arena));
+        if (graph_rows[i] <= s->capacity)
+            BN_TRY(record(s, &s->graphs[i], 1, graph_rows[i]));
+    if (s->sequences > 1)
+        BN_TRY(record(s, &s->step, s->sequences, 1));
+    for (int i = 0; i <= GRAPHS; i++)
+        if (graph_of(s, i)->tape) {
+            const size_t bytes = bn_tape_memory_of(graph_of(s, i)->tape).arena;
+            arena = bytes > arena ? bytes : arena;
+        }
+    BN_TRY(be->alloc(be, arena, &s->arena));
+    for (int i = 0; i <= GRAPHS; i++)
+        if (graph_of(s, i)->tape)
+            BN_TRY(bn_tape_bind(graph_of(s, i)->tape, &s->arena));
     return BN_OK;
+}
+
+static bn_status alloc_sequences(bn_session *s)
+{
+    const size_t n = (size_t)s->sequences, rows = n > BN_PREFILL_ROWS ? n : BN_PREFILL_ROWS;
+    s->position = calloc(n, sizeof *s->position);
+    s->at = calloc(n, sizeof *s->at);
+    s->ids = calloc(n, sizeof *s->ids);
+    s->logits = n > 1 ? malloc(n * (size_t)s->model->vocab * sizeof *s->logits) : NULL;
+    if (!s->position || !s->at || !s->ids || (n > 1 && !s->logits))
+        return bn_error_nomem("the sequences of a session",
+                              n * (size_t)s->model->vocab * sizeof *s->logits);
+    return s->backend->alloc(s->backend, rows * sizeof(int32_t), &s->ids_memory);
 }
 
 /* The other backend can read the model's memory, in the layout it has. */
@@ -92,12 +119,8 @@ static bool shares_memory(const bn_model *model, const bn_backend *be)
                          be->rows[BN_OP_BITLINEAR].forward == own->rows[BN_OP_BITLINEAR].forward);
 }
 
-bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
-{
-    return bn_session_new_on(model, model->backend, positions, out);
-}
-
-bn_status bn_session_new_on(bn_model *model, bn_backend *be, int64_t positions, bn_session **out)
+static bn_status session_new(bn_model *model, bn_backend *be, int64_t positions, int64_t sequences,
+                             bn_session **out)
 {
     bn_status status = BN_OK;
     *out = NULL;
@@ -113,8 +136,9 @@ bn_status bn_session_new_on(bn_model *model, bn_backend *be, int64_t positions, 
     s->model = model;
     s->backend = be;
     s->capacity = positions ? positions : model->positions;
+    s->sequences = sequences;
+    BN_TRY_OUT(alloc_sequences(s));
     BN_TRY_OUT(alloc_caches(s));
-    BN_TRY_OUT(be->alloc(be, BN_PREFILL_ROWS * sizeof(int32_t), &s->ids_memory));
     BN_TRY_OUT(record_all(s));
 out:
     if (status != BN_OK)
@@ -126,9 +150,10 @@ out:
 
 static void free_graphs(bn_session *s)
 {
-    for (int i = 0; i < GRAPHS; i++)
-        bn_tape_free(s->graphs[i].tape);
-    memset(s->graphs, 0, sizeof s->graphs);
+    for (int i = 0; i <= GRAPHS; i++) {
+        bn_tape_free(graph_of(s, i)->tape);
+        *graph_of(s, i) = (session_graph){0};
+    }
     s->backend->release(s->backend, &s->arena);
 }
 
@@ -137,6 +162,22 @@ bn_status bn_session_use(bn_session *s, const bn_adapter *adapter)
     free_graphs(s);
     bn_adapter_use(s->model, adapter);
     return record_all(s);
+}
+
+bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
+{
+    return session_new(model, model->backend, positions, 1, out);
+}
+
+bn_status bn_session_new_on(bn_model *model, bn_backend *be, int64_t positions, bn_session **out)
+{
+    return session_new(model, be, positions, 1, out);
+}
+
+bn_status bn_session_new_many(bn_model *model, int64_t positions, int64_t sequences,
+                              bn_session **out)
+{
+    return session_new(model, model->backend, positions, sequences, out);
 }
 
 void bn_session_free(bn_session *s)
@@ -148,12 +189,21 @@ void bn_session_free(bn_session *s)
     be->release(be, &s->cache_memory);
     be->release(be, &s->ids_memory);
     free(s->caches);
+    free(s->position);
+    free(s->at);
+    free(s->ids);
+    free(s->logits);
     free(s);
+}
+
+void bn_session_select(bn_session *s, int64_t sequence)
+{
+    s->selected = sequence;
 }
 
 int64_t bn_session_position(const bn_session *s)
 {
-    return s->position;
+    return s->position[s->selected];
 }
 
 int64_t bn_session_capacity(const bn_session *s)
@@ -163,26 +213,27 @@ int64_t bn_session_capacity(const bn_session *s)
 
 void bn_session_rewind(bn_session *s, int64_t position)
 {
-    if (position >= 0 && position < s->position)
-        s->position = position;
+    if (position >= 0 && position < s->position[s->selected])
+        s->position[s->selected] = position;
 }
 
 static bn_status run(bn_session *s, const session_graph *graph, const int32_t *ids)
 {
     bn_backend *be = s->backend;
-    bn_run at = {.position = s->position};
+    bn_run at = {.position = s->position[s->selected], .sequence = s->selected};
     BN_TRY(be->upload(be, &graph->ids, ids));
     BN_TRY(bn_tape_forward(graph->tape, &at));
-    s->position += bn_tensor_cols(&graph->ids);
+    s->position[s->selected] += bn_tensor_cols(&graph->ids);
     return BN_OK;
 }
 
 bn_status bn_session_feed(bn_session *s, const int32_t *ids, int64_t n, float *logits)
 {
     const session_graph *last = NULL;
-    if (n < 1 || n > s->capacity - s->position)
+    const int64_t used = s->position[s->selected];
+    if (n < 1 || n > s->capacity - used)
         return bn_error(BN_FAIL, "%lld tokens do not fit: %lld of %lld positions are used",
-                        (long long)n, (long long)s->position, (long long)s->capacity);
+                        (long long)n, (long long)used, (long long)s->capacity);
     for (int i = 0; i < GRAPHS; i++)
         for (; n >= graph_rows[i] && s->graphs[i].tape; n -= graph_rows[i], ids += graph_rows[i]) {
             last = &s->graphs[i];
@@ -192,4 +243,34 @@ bn_status bn_session_feed(bn_session *s, const int32_t *ids, int64_t n, float *l
         return s->backend->sync(s->backend);
     return bn_backend_get_f32(s->backend, bn_tape_tensor(last->tape, last->logits), logits,
                               s->model->vocab);
+}
+
+/* What is not live runs too, on token 0 at its next position (the last one where
+ * it is full), which the next token fed there writes again. */
+bn_status bn_session_step(bn_session *s, const int32_t *ids, const bool *live, float *logits)
+{
+    bn_backend *be = s->backend;
+    const size_t vocab = (size_t)s->model->vocab;
+    if (s->sequences == 1)
+        return live[0] ? bn_session_feed(s, ids, 1, logits) : BN_OK;
+    for (int64_t i = 0; i < s->sequences; i++) {
+        const bool full = s->position[i] == s->capacity;
+        if (live[i] && full)
+            return bn_error(BN_FAIL, "1 token does not fit: %lld of %lld positions are used",
+                            (long long)s->position[i], (long long)s->capacity);
+        s->ids[i] = live[i] ? ids[i] : 0;
+        s->at[i] = s->position[i] - full;
+    }
+    const bn_run at = {.positions = s->at};
+    BN_TRY(be->upload(be, &s->step.ids, s->ids));
+    BN_TRY(bn_tape_forward(s->step.tape, &at));
+    BN_TRY(bn_backend_get_f32(be, bn_tape_tensor(s->step.tape, s->step.logits), s->logits,
+                              s->sequences * s->model->vocab));
+    for (int64_t i = 0; i < s->sequences; i++)
+        if (live[i]) {
+            memcpy(logits + (size_t)i * vocab, s->logits + (size_t)i * vocab,
+                   vocab * sizeof *logits);
+            s->position[i]++;
+        }
+    return BN_OK;
 }

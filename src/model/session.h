@@ -39,6 +39,13 @@ bn_status bn_session_new_on(bn_model *model, bn_backend *backend, int64_t positi
  * freed. A session that is made starts with what bn_adapter_use() says. */
 bn_status bn_session_use(bn_session *session, const bn_adapter *adapter) BN_MUST_CHECK;
 
+/* A session of several sequences that share nothing but the model: each has its
+ * own tokens and position. bn_session_select() says which one the functions below
+ * are about (0 at first); bn_session_step() feeds one token to each at once. */
+bn_status bn_session_new_many(bn_model *model, int64_t positions, int64_t sequences,
+                              bn_session **out) BN_MUST_CHECK;
+void bn_session_select(bn_session *session, int64_t sequence);
+
 int64_t bn_session_position(const bn_session *session); /* tokens fed so far */
 int64_t bn_session_capacity(const bn_session *session);
 void bn_session_rewind(bn_session *session, int64_t position); /* forget later ones */
@@ -46,6 +53,13 @@ void bn_session_rewind(bn_session *session, int64_t position); /* forget later o
 /* Feeds n >= 1 tokens; logits [vocab] of the last one (may be NULL).
  * BN_FAIL when the positions do not suffice. */
 bn_status bn_session_feed(bn_session *session, const int32_t *ids, int64_t n,
+                          float *logits) BN_MUST_CHECK;
+
+/* Feeds ids[i] to every sequence i with live[i], in one run of the model, and
+ * writes row i of logits [sequences, vocab]; the other sequences and rows stay as
+ * they are. The logits are those of bn_session_feed(), but for the rounding of a
+ * float head. BN_FAIL where a live sequence has no position left. */
+bn_status bn_session_step(bn_session *session, const int32_t *ids, const bool *live,
                           float *logits) BN_MUST_CHECK;
 
 #endif

@@ -131,19 +131,24 @@ static bn_status append(bn_ocl *ocl, const bn_tensor *rows, const bn_tensor *cac
                          BN_OCL_T(&to), BN_OCL_L(n), BN_OCL_I(0));
 }
 
-/* q [1,T,H*hd], k, v [1,T,KV*hd], caches [P,KV*hd] -> out [1,T,H*hd] */
+/* q [1,T,H*hd], k, v [1,T,KV*hd], caches [S,P,KV*hd] -> out [1,T,H*hd] */
 static bn_status kv_attention_forward(bn_backend *backend, const bn_op_call *c)
 {
     bn_ocl *ocl = bn_ocl_of(backend);
     job j = job_of(c);
-    int64_t P = c->in[3].shape[0], first = c->run->position;
-    if (first < 0 || first > P - j.T)
-        return bn_error(BN_FAIL, "kv_attention: positions %lld to %lld, the cache has %lld",
-                        (long long)first, (long long)(first + j.T - 1), (long long)P);
-    BN_TRY(append(ocl, &c->in[1], &c->in[3], first));
-    BN_TRY(append(ocl, &c->in[2], &c->in[4], first));
-    j.k = &c->in[3];
-    j.v = &c->in[4];
+    int64_t P = bn_cache_positions(&c->in[3]), first = c->run->position;
+    if (j.B > 1)
+        return bn_error(BN_FAIL, "%s: kv_attention takes one sequence; device \"cpu\" several",
+                        ocl->name);
+    BN_TRY(bn_op_check_cache(c));
+    bn_tensor cache[2];
+    const size_t bytes = (size_t)(P * bn_tensor_cols(&c->in[3])) * sizeof(float);
+    for (int i = 0; i < 2; i++)
+        cache[i] = bn_ocl_part(&c->in[3 + i], (size_t)c->run->sequence * bytes, bytes);
+    BN_TRY(append(ocl, &c->in[1], &cache[0], first));
+    BN_TRY(append(ocl, &c->in[2], &cache[1], first));
+    j.k = &cache[0];
+    j.v = &cache[1];
     j.S = P;
     j.position = first;
     return attend(ocl, c, &j);

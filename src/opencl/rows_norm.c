@@ -76,6 +76,8 @@ static bn_status rotate(bn_backend *backend, const bn_op_call *c, const bn_tenso
     int64_t R = bn_tensor_rows(&c->in[0]), T = c->in[0].shape[1], W = c->in[0].shape[2], per_item;
     int64_t first = c->run->position, P = c->in[1].shape[0];
     int64_t groups = bn_ocl_row_groups(ocl, R, W, &per_item);
+    if (c->run->positions)
+        return bn_error(BN_FAIL, "%s: rope takes one sequence; device \"cpu\" several", ocl->name);
     if (first < 0 || first > P - T)
         return bn_error(BN_FAIL, "rope: positions %lld to %lld, the table has %lld",
                         (long long)first, (long long)(first + T - 1), (long long)P);

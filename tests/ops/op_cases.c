@@ -491,6 +491,13 @@ static void kv_attention(op_case_list *l)
     kv_attention_case(l, "one more token", 1, 4, 2, 8, 7);
     kv_attention_case(l, "more tokens, odd", 3, 3, 1, 5, 9);
     kv_attention_case(l, "long", 2, 2, 2, 16, 70);
+    kv_attention_case(l, "the third of several sequences", 3, 4, 2, 8, 5);
+    op_case *k = &l->items[l->count - 1];
+    for (int i = 3; i <= 4; i++) {
+        free(k->owned[i]);
+        reals(k, i, 1, SHAPE(4, 11, 16));
+    }
+    k->spec.run.sequence = 2;
 }
 
 static void softmax_case(op_case_list *l, const char *name, int64_t rows, int64_t cols,

@@ -21,9 +21,10 @@ typedef struct attn_job {
     const bn_rowops *ops;
     const bn_op_call *call;
     int64_t B, T, H, KV, hd;
-    const float *k, *v; /* [T, KV*hd] of each sequence, or the cache */
-    int64_t position;
-    float *work; /* of each worker */
+    const float *k, *v; /* [kv_rows, KV*hd] of each sequence: T, or those of the cache */
+    int64_t kv_rows;
+    const bn_run *run; /* positions in the cache; NULL: 0 */
+    float *work;       /* of each worker */
     int64_t work_floats;
 } attn_job;
 
@@ -41,6 +42,7 @@ static attn_job job_of(const bn_backend *backend, const bn_op_call *c)
                   .H = c->params->attention.heads,
                   .KV = c->params->attention.kv_heads};
     j.hd = c->in[0].shape[2] / j.H;
+    j.kv_rows = j.T;
     j.work_floats = aligned(bn_attention_work(j.hd));
     return j;
 }
@@ -49,7 +51,7 @@ static attn_job job_of(const bn_backend *backend, const bn_op_call *c)
 static bn_attn head_of(const attn_job *j, int64_t b, int64_t h)
 {
     int64_t wide = b * j->T * j->H * j->hd + h * j->hd;
-    int64_t narrow = b * j->T * j->KV * j->hd + h / (j->H / j->KV) * j->hd;
+    int64_t narrow = b * j->kv_rows * j->KV * j->hd + h / (j->H / j->KV) * j->hd;
     return (bn_attn){
         .q = bn_fast_in(j->call, 0) + wide,
         .k = j->k + narrow,
@@ -59,7 +61,7 @@ static bn_attn head_of(const attn_job *j, int64_t b, int64_t h)
         .ld_kv = j->KV * j->hd,
         .head_dim = j->hd,
         .rows = j->T,
-        .position = j->position,
+        .position = j->run ? bn_run_position(j->run, b) : 0,
         .scale = (float)(1 / sqrt((double)j->hd)),
     };
 }
@@ -99,20 +101,21 @@ bn_status bn_fast_attention_forward(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
-/* q [1,T,H*hd], k, v [1,T,KV*hd], caches [P,KV*hd] -> out [1,T,H*hd] */
+/* q [B,T,H*hd], k, v [B,T,KV*hd], caches [S,P,KV*hd] -> out [B,T,H*hd] */
 bn_status bn_fast_kv_attention_forward(bn_backend *backend, const bn_op_call *c)
 {
     attn_job j = job_of(backend, c);
-    int64_t P = c->in[3].shape[0], first = c->run->position, row = j.KV * j.hd;
-    if (first < 0 || first > P - j.T)
-        return bn_error(BN_FAIL, "kv_attention: positions %lld to %lld, the cache has %lld",
-                        (long long)first, (long long)(first + j.T - 1), (long long)P);
-    float *k_cache = bn_fast_data(&c->in[3]), *v_cache = bn_fast_data(&c->in[4]);
-    memcpy(k_cache + first * row, bn_fast_in(c, 1), (size_t)(j.T * row) * sizeof *k_cache);
-    memcpy(v_cache + first * row, bn_fast_in(c, 2), (size_t)(j.T * row) * sizeof *v_cache);
-    j.k = k_cache;
-    j.v = v_cache;
-    j.position = first;
+    const int64_t row = j.KV * j.hd;
+    BN_TRY(bn_op_check_cache(c));
+    j.kv_rows = bn_cache_positions(&c->in[3]);
+    j.run = c->run;
+    for (int64_t i = 0; i < 2; i++) {
+        float *cache = (float *)bn_fast_data(&c->in[3 + i]) + c->run->sequence * j.kv_rows * row;
+        for (int64_t b = 0; b < j.B; b++)
+            memcpy(cache + (b * j.kv_rows + bn_run_position(c->run, b)) * row,
+                   bn_fast_in(c, 1 + (int)i) + b * j.T * row, (size_t)(j.T * row) * sizeof *cache);
+        *(i ? &j.v : &j.k) = cache;
+    }
     run_forward(backend, &j);
     return BN_OK;
 }

@@ -92,17 +92,21 @@ static void rope(void *arg, int64_t r, int64_t end, int worker)
     const bn_op_call *c = j->call;
     int64_t T = c->in[0].shape[1], hd = c->params->rope.head_dim;
     for (; r < end; r++)
-        j->ops->rope(j->cols / hd, hd, bn_fast_in(c, 1) + (c->run->position + r % T) * hd,
-                     j->factor, j->x + r * j->cols, j->y + r * j->cols, j->add);
+        j->ops->rope(j->cols / hd, hd,
+                     bn_fast_in(c, 1) + (bn_run_position(c->run, r / T) + r % T) * hd, j->factor,
+                     j->x + r * j->cols, j->y + r * j->cols, j->add);
 }
 
 static bn_status run_rope(bn_backend *backend, const bn_op_call *c, const float *x, float *y,
                           float sign, bool add)
 {
-    int64_t T = c->in[0].shape[1], first = c->run->position, P = c->in[1].shape[0];
-    if (first < 0 || first > P - T)
-        return bn_error(BN_FAIL, "rope: positions %lld to %lld, the table has %lld",
-                        (long long)first, (long long)(first + T - 1), (long long)P);
+    int64_t B = c->in[0].shape[0], T = c->in[0].shape[1], P = c->in[1].shape[0];
+    for (int64_t b = 0; b < B; b++) {
+        int64_t first = bn_run_position(c->run, b);
+        if (first < 0 || first > P - T)
+            return bn_error(BN_FAIL, "rope: positions %lld to %lld, the table has %lld",
+                            (long long)first, (long long)(first + T - 1), (long long)P);
+    }
     rows_job j = job_of(backend, c);
     j.x = x;
     j.y = y;

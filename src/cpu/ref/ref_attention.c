@@ -182,30 +182,35 @@ bn_status REF(bn_attention_backward)(bn_backend *backend, const bn_op_call *c)
 size_t REF(bn_kv_attention_forward_scratch)(const bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    return (size_t)c->in[3].shape[0] * sizeof(real);
+    return (size_t)bn_cache_positions(&c->in[3]) * sizeof(real);
 }
 
-/* q [1,T,H*hd], k, v [1,T,KV*hd], caches [P,KV*hd] -> o [1,T,H*hd]. Writes k
- * and v into rows run.position .. +T-1 of the caches; row t of q attends to
- * the positions 0 .. run.position+t. */
+/* q [B,T,H*hd], k, v [B,T,KV*hd], caches [S,P,KV*hd] -> o [B,T,H*hd]. Writes k
+ * and v of a sequence into its cache from its position on; row t of q attends to
+ * the positions 0 .. position+t. */
 bn_status REF(bn_kv_attention_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    int64_t T = c->in[0].shape[1], W = c->in[0].shape[2], P = c->in[3].shape[0];
+    int64_t B = c->in[0].shape[0], T = c->in[0].shape[1], W = c->in[0].shape[2];
     int64_t H = c->params->attention.heads, KV = c->params->attention.kv_heads, hd = W / H;
-    int64_t first = c->run->position;
-    if (first < 0 || first > P - T)
-        return bn_error(BN_FAIL, "kv_attention: positions %lld to %lld, the cache has %lld",
-                        (long long)first, (long long)(first + T - 1), (long long)P);
-    real *k_cache = ref_data(&c->in[3]), *v_cache = ref_data(&c->in[4]);
-    memcpy(k_cache + first * KV * hd, ref_in(c, 1), (size_t)(T * KV * hd) * sizeof(real));
-    memcpy(v_cache + first * KV * hd, ref_in(c, 2), (size_t)(T * KV * hd) * sizeof(real));
-    for (int64_t h = 0; h < H; h++) {
-        int64_t from = h / (H / KV) * hd;
-        head k = {k_cache + from, KV * hd}, v = {v_cache + from, KV * hd};
-        for (int64_t t = 0; t < T; t++)
-            attend(ref_in(c, 0) + t * W + h * hd, k, v, first + t + 1, hd, ref_data(&c->scratch),
-                   ref_out(c, 0) + t * W + h * hd);
+    int64_t P = bn_cache_positions(&c->in[3]), row = KV * hd;
+    BN_TRY(bn_op_check_cache(c));
+    for (int64_t b = 0; b < B; b++) {
+        int64_t first = bn_run_position(c->run, b), cache = (c->run->sequence + b) * P * row;
+        real *k_cache = (real *)ref_data(&c->in[3]) + cache;
+        real *v_cache = (real *)ref_data(&c->in[4]) + cache;
+        size_t bytes = (size_t)(T * row) * sizeof(real);
+        memcpy(k_cache + first * row, ref_in(c, 1) + b * T * row, bytes);
+        memcpy(v_cache + first * row, ref_in(c, 2) + b * T * row, bytes);
+        for (int64_t h = 0; h < H; h++) {
+            int64_t from = h / (H / KV) * hd;
+            head k = {k_cache + from, row}, v = {v_cache + from, row};
+            for (int64_t t = 0; t < T; t++) {
+                int64_t at = (b * T + t) * W + h * hd;
+                attend(ref_in(c, 0) + at, k, v, first + t + 1, hd, ref_data(&c->scratch),
+                       ref_out(c, 0) + at);
+            }
+        }
     }
     return BN_OK;
 }

@@ -1,17 +1,19 @@
 /* Rotary position embedding, rotate-half form (Su et al., arXiv 2104.09864). */
 #include "cpu/ref/ref.h"
 
-/* x [B,T,H*hd], table [P,hd] = cos, sin per position; row t is at position
- * run.position + t. x1, x2 = first and second half of a head:
+/* x [B,T,H*hd], table [P,hd] = cos, sin per position; row t is at its
+ * sequence's position + t. x1, x2 = first and second half of a head:
  * y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin; the inverse has -sin. */
 static bn_status rotate(const bn_op_call *c, const real *x, real *y, bool inverse, bool add)
 {
     int64_t B = c->in[0].shape[0], T = c->in[0].shape[1], W = c->in[0].shape[2];
-    int64_t hd = c->params->rope.head_dim, half = hd / 2, first = c->run->position;
-    if (first < 0 || first > c->in[1].shape[0] - T)
-        return bn_error(BN_FAIL, "rope: positions %lld to %lld, the table has %lld",
-                        (long long)first, (long long)(first + T - 1), (long long)c->in[1].shape[0]);
+    int64_t hd = c->params->rope.head_dim, half = hd / 2;
     for (int64_t row = 0; row < B * T; row++) {
+        int64_t first = bn_run_position(c->run, row / T);
+        if (first < 0 || first > c->in[1].shape[0] - T)
+            return bn_error(BN_FAIL, "rope: positions %lld to %lld, the table has %lld",
+                            (long long)first, (long long)(first + T - 1),
+                            (long long)c->in[1].shape[0]);
         const real *cosine = ref_in(c, 1) + (first + row % T) * hd, *sine = cosine + half;
         for (int64_t at = row * W; at < (row + 1) * W; at += hd) {
             for (int64_t i = 0; i < half; i++) {

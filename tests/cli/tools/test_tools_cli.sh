@@ -202,6 +202,27 @@ run generate out -p a -n 60 --greedy --int8-head
 expect 0 'prompt 1 tokens'
 size 61
 
+# Several prompts at once: each continuation is the one it gets alone, also where
+# the context slides.
+printf 'the river\n\nstones and under' >prompts.txt
+for p in 'the river' '' 'stones and under'; do
+    run generate out -p "$p" -n 30 --seed 5 --int8-head
+    cat o
+    printf '\n---\n'
+done >apart
+run generate out --prompts prompts.txt -n 30 --seed 5 --int8-head
+expect 0 'prompt 26 tokens' 'generated 90 tokens'
+cmp -s o apart || fail '--prompts says something else'
+run generate out -p 'the river' -p '' -p 'stones and under' -n 30 --seed 5 --int8-head
+cmp -s o apart || fail 'several -p say something else'
+run generate out -p a -p -
+refused 2 'standard input is one prompt'
+run generate out -p a --prompts prompts.txt
+refused 2 --prompts
+: >empty.txt
+run generate out --prompts empty.txt
+refused 65 'empty.txt: expected a prompt on every line, found none'
+
 # The same seed gives the same text, another one does not; threads change nothing.
 run generate out -p a -n 60 --seed 5
 cp o seed5

@@ -213,6 +213,88 @@ static void test_a_ternary_head_stays(void **state)
     fixture_close(&f);
 }
 
+/* Sequences of different lengths, one that rests and one that starts over: every
+ * one gets the tokens that it gets alone. */
+static void check_many(const char *set)
+{
+    enum { N = 5, MADE = 6 };
+    static const int64_t length[N] = {1, 70, 7, 16, 3};
+    fixture f;
+    bn_session *many, *alone[N];
+    int32_t ids[N][80], next[N];
+    float *logits = malloc(sizeof(float) * N * VOCAB), one[VOCAB];
+    fixture_open(&f, set);
+    fixture_train(&f, 5);
+    assert_non_null(logits);
+    assert_ok(bn_model_pack(f.model));
+    assert_ok(bn_model_arrange(f.model));
+    assert_ok(bn_model_quantize_head(f.model)); /* no float product: the same bits */
+    assert_ok(bn_session_new_many(f.model, 100, N, &many));
+    for (int i = 0; i < N; i++) {
+        random_ids(ids[i], length[i], (uint64_t)i);
+        assert_ok(bn_session_new(f.model, 100, &alone[i]));
+        bn_session_select(many, i);
+        assert_ok(bn_session_feed(many, ids[i], length[i], logits + i * VOCAB));
+    }
+    for (int step = 0; step < MADE; step++) {
+        bool live[N];
+        for (int i = 0; i < N; i++) {
+            live[i] = (step + i) % 3 != 0;
+            next[i] = live[i] ? (int32_t)(7 * i + step) : -1;
+        }
+        bn_session_select(many, 3);
+        if (step == 4)
+            bn_session_rewind(many, 2);
+        assert_ok(bn_session_step(many, next, live, logits));
+        for (int i = 0; i < N; i++) {
+            if (step == 0)
+                assert_ok(bn_session_feed(alone[i], ids[i], length[i], one));
+            if (step == 4 && i == 3)
+                bn_session_rewind(alone[i], 2);
+            if (live[i])
+                assert_ok(bn_session_feed(alone[i], &next[i], 1, one));
+            bn_session_select(many, i);
+            assert_int_equal(bn_session_position(many), bn_session_position(alone[i]));
+            if (live[i])
+                assert_memory_equal(logits + i * VOCAB, one, sizeof one);
+        }
+    }
+    for (int i = 0; i < N; i++)
+        bn_session_free(alone[i]);
+    bn_session_free(many);
+    free(logits);
+    fixture_close(&f);
+}
+
+static void test_many_sequences(void **state)
+{
+    (void)state;
+    check_many("quantization.weight_scale=group");
+    check_many("quantization.activation_scale=group");
+}
+
+/* A full sequence rests without harm; fed, it is refused. */
+static void test_a_full_sequence(void **state)
+{
+    (void)state;
+    fixture f;
+    bn_session *many;
+    static float logits[2 * VOCAB], expected[VOCAB];
+    const int32_t ids[4] = {1, 2, 3, 4}, next[2] = {5, 6};
+    fixture_open(&f, NULL);
+    assert_ok(bn_model_pack(f.model));
+    assert_ok(bn_session_new_many(f.model, 4, 2, &many));
+    assert_ok(bn_session_feed(many, ids, 4, expected));
+    assert_ok(bn_session_step(many, next, (const bool[]){false, true}, logits));
+    assert_int_equal(bn_session_step(many, next, (const bool[]){true, true}, logits), BN_FAIL);
+    assert_string_equal(bn_error_text(), "1 token does not fit: 4 of 4 positions are used");
+    bn_session_rewind(many, 3);
+    assert_ok(bn_session_feed(many, &ids[3], 1, logits));
+    assert_memory_equal(logits, expected, sizeof expected);
+    bn_session_free(many);
+    fixture_close(&f);
+}
+
 static void test_rewind_forgets(void **state)
 {
     (void)state;
@@ -274,6 +356,8 @@ int main(void)
         cmocka_unit_test(test_arranging_changes_no_bit),
         cmocka_unit_test(test_int8_head_is_near),
         cmocka_unit_test(test_a_ternary_head_stays),
+        cmocka_unit_test(test_many_sequences),
+        cmocka_unit_test(test_a_full_sequence),
         cmocka_unit_test(test_rewind_forgets),
         cmocka_unit_test(test_limits),
     };
