@@ -58,8 +58,6 @@ bn_status bn_blas_linear_backward(bn_backend *, const bn_op_call *);
 size_t bn_blas_linear_backward_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_blas_matmul_forward(bn_backend *, const bn_op_call *);
 bn_status bn_blas_matmul_backward(bn_backend *, const bn_op_call *);
-bn_status bn_blas_bitlinear_backward(bn_backend *, const bn_op_call *);
-size_t bn_blas_bitlinear_backward_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_blas_linear_cross_entropy_forward(bn_backend *, const bn_op_call *);
 bn_status bn_blas_linear_cross_entropy_backward(bn_backend *, const bn_op_call *);
 size_t bn_blas_linear_cross_entropy_scratch(const bn_backend *, const bn_op_call *);

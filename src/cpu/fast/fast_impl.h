@@ -132,6 +132,8 @@ bn_status bn_fast_bitlinear_forward(bn_backend *, const bn_op_call *);
 size_t bn_fast_bitlinear_forward_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_bitlinear_backward16(bn_backend *, const bn_op_call *);
 size_t bn_fast_bitlinear_backward16_scratch(const bn_backend *, const bn_op_call *);
+bn_status bn_fast_bitlinear_backward(bn_backend *, const bn_op_call *);
+size_t bn_fast_bitlinear_backward_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_arrange(bn_backend *, bn_tensor *codes, const bn_tensor *scale,
                           int64_t group_size);
 

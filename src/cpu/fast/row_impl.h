@@ -60,6 +60,13 @@ void FAST(bn_row_dequantize)(int64_t in, int64_t group, const uint8_t *packed, c
                              int64_t scale_stride, float *w);
 void FAST(bn_row_dequantize_codes)(int64_t n, const int8_t *codes, float step, float *x);
 
+/* row_gemm.c */
+void FAST(bn_row_gemm_pack_a)(int64_t rows, int64_t k, const float *from, int64_t ld,
+                              bool transposed, float *a);
+void FAST(bn_row_gemm_pack_b)(int64_t n, int64_t depth, int64_t at, const float *row, float *b);
+void FAST(bn_row_gemm_tile)(int64_t k, const float *a, const float *b, float *c, int64_t ld,
+                            int64_t rows, int64_t cols, bool add);
+
 /* row_attention.c */
 void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float *work);
 void FAST(bn_row_attention_backward)(const bn_attn *heads, int64_t n_heads, float *work);

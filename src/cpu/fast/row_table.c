@@ -34,6 +34,10 @@ const bn_rowops FAST(bn_rowops) = {
     .ternarize_row = FAST(bn_row_ternarize),
     .dequantize_row = FAST(bn_row_dequantize),
     .dequantize_codes = FAST(bn_row_dequantize_codes),
+    .gemm_cols = 2 * VW,
+    .gemm_pack_a = FAST(bn_row_gemm_pack_a),
+    .gemm_pack_b = FAST(bn_row_gemm_pack_b),
+    .gemm_tile = FAST(bn_row_gemm_tile),
     .attention = FAST(bn_row_attention),
     .attention_backward = FAST(bn_row_attention_backward),
 };

@@ -37,6 +37,8 @@ typedef struct bn_attn {
     float *dq, *dk, *dv; /* NULL: not wanted */
 } bn_attn;
 
+enum { BN_GEMM_ROWS = 6, BN_GEMM_MAX_COLS = 32 }; /* of a tile */
+
 enum { BN_ATTN_BLOCK = 64 }; /* rows and keys that are worked on at once */
 
 typedef struct bn_rowops {
@@ -103,6 +105,14 @@ typedef struct bn_rowops {
                            int64_t scale_stride, float *w);
     /* x = codes * step, [rows, cols] with its rows ld_codes and ld_x apart */
     void (*dequantize_codes)(int64_t n, const int8_t *codes, float step, float *x);
+
+    /* tiles of a float product; panels as row_gemm.c has them */
+    int64_t gemm_cols; /* columns of a tile */
+    void (*gemm_pack_a)(int64_t rows, int64_t k, const float *from, int64_t ld, bool transposed,
+                        float *a);
+    void (*gemm_pack_b)(int64_t n, int64_t depth, int64_t at, const float *row, float *b);
+    void (*gemm_tile)(int64_t k, const float *a, const float *b, float *c, int64_t ld, int64_t rows,
+                      int64_t cols, bool add);
 
     /* attention */
     void (*attention)(const bn_attn *a, int64_t row0, int64_t rows, float *work);
