@@ -24,7 +24,7 @@ static void absmax(void)
 
 static void act_codes(void)
 {
-    ops->act_codes(N, x, 1.0f, codes);
+    ops->act_codes(N, x, 1.0f, 8, codes);
 }
 
 static void abs_sum(void)
