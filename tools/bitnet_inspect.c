@@ -40,7 +40,8 @@ static const bn_positional positionals[] = {
 static const bn_program program = {
     "bitnet-inspect", "Shows what is in a checkpoint, a packed file or a GGUF file.", options,
     positionals,
-    "Of every ternary layer: shares of -1, 0 and +1 and their entropy, scales, rows that are all\n"
+    "Of every quantized layer: shares of negative codes, 0 and positive ones, the codes' entropy, "
+    "scales, rows that are all\n"
     "zero, size; in a checkpoint also what quantization costs against the shadow weights (mean\n"
     "squared error, signal to noise in dB, cosine), and the size is that of base3x5. Every\n"
     "checksum is checked. --sensitivity takes a checkpoint and needs a pass over the text per "
@@ -60,8 +61,8 @@ static double ratio(const bn_tensor_info *t)
 }
 
 typedef struct totals {
-    int ternary;
-    uint64_t ternary_float, ternary_packed, all_float, all_packed;
+    int coded;
+    uint64_t coded_float, coded_packed, all_float, all_packed;
 } totals;
 
 static totals sum_up(const bn_file_info *info)
@@ -71,10 +72,10 @@ static totals sum_up(const bn_file_info *info)
         const bn_tensor_info *t = &info->tensors[i];
         sum.all_float += t->bytes_float;
         sum.all_packed += t->bytes_packed;
-        if (t->ternary) {
-            sum.ternary++;
-            sum.ternary_float += t->bytes_float;
-            sum.ternary_packed += t->bytes_packed;
+        if (t->coded) {
+            sum.coded++;
+            sum.coded_float += t->bytes_float;
+            sum.coded_packed += t->bytes_packed;
         }
     }
     return sum;
@@ -82,7 +83,7 @@ static totals sum_up(const bn_file_info *info)
 
 /* ---- JSON ---- */
 
-static void ternary_json(bn_json *json, const bn_tensor_info *t)
+static void codes_json(bn_json *json, const bn_tensor_info *t)
 {
     bn_json_int(json, "group_size", t->group_size);
     bn_json_double(json, "share_minus", share(t, 0));
@@ -120,12 +121,13 @@ static void tensor_json(bn_json *json, const bn_tensor_info *t)
         bn_json_int(json, NULL, t->shape[d]);
     bn_json_array_end(json);
     bn_json_string(json, "encoding", t->encoding);
-    bn_json_bool(json, "ternary", t->ternary);
+    bn_json_bool(json, "ternary", t->coded && t->grid == BN_GRID_TERNARY);
+    bn_json_bool(json, "quantized", t->coded);
     bn_json_int(json, "bytes_float32", (int64_t)t->bytes_float);
     bn_json_int(json, "bytes_packed", (int64_t)t->bytes_packed);
     bn_json_double(json, "ratio", ratio(t));
-    if (t->ternary)
-        ternary_json(json, t);
+    if (t->coded)
+        codes_json(json, t);
     bn_json_object_end(json);
 }
 
@@ -133,11 +135,11 @@ static void sizes_json(bn_json *json, const bn_file_info *info)
 {
     const totals sum = sum_up(info);
     bn_json_int(json, "parameters", (int64_t)(sum.all_float / 4));
-    bn_json_int(json, "ternary_tensors", sum.ternary);
+    bn_json_int(json, "quantized_tensors", sum.coded);
     bn_json_int(json, "bytes_float32", (int64_t)sum.all_float);
     bn_json_int(json, "bytes_packed", (int64_t)sum.all_packed);
-    bn_json_double(json, "ternary_ratio",
-                   sum.ternary ? (double)sum.ternary_float / (double)sum.ternary_packed : 0);
+    bn_json_double(json, "quantized_ratio",
+                   sum.coded ? (double)sum.coded_float / (double)sum.coded_packed : 0);
 }
 
 static void gguf_json(bn_json *json, const bn_file_info *info)
@@ -208,11 +210,11 @@ static void sizes_text(bn_text *text, const bn_file_info *info)
     const bool stored = info->gguf || info->kind == BN_MODEL_FILE_PACKED;
     bn_text_addf(text, "%llu parameters, %s as float32\n", (unsigned long long)sum.all_float / 4,
                  bn_size_text(sum.all_float, a));
-    if (sum.ternary)
-        bn_text_addf(text, "%d ternary tensors: %s %s %s, %.2f times smaller\n", sum.ternary,
-                     bn_size_text(sum.ternary_float, a), stored ? "->" : "would be",
-                     bn_size_text(sum.ternary_packed, b),
-                     (double)sum.ternary_float / (double)sum.ternary_packed);
+    if (sum.coded)
+        bn_text_addf(text, "%d quantized tensors: %s %s %s, %.2f times smaller\n", sum.coded,
+                     bn_size_text(sum.coded_float, a), stored ? "->" : "would be",
+                     bn_size_text(sum.coded_packed, b),
+                     (double)sum.coded_float / (double)sum.coded_packed);
 }
 
 /* Of long arrays the beginning. */
@@ -265,17 +267,17 @@ static void shape_text(const bn_tensor_info *t, char *text, size_t size)
     bn_tensor_shape_text(&shape, text, size);
 }
 
-static void ternary_table(bn_text *text, const bn_file_info *info, int width)
+static void codes_table(bn_text *text, const bn_file_info *info, int width)
 {
     char shape[64];
-    bn_text_addf(text, "\n%-*s  %-12s %5s  %6s %6s %6s %7s %5s  %9s %9s %9s", width, "ternary",
-                 "shape", "group", "-1", "0", "+1", "entropy", "dead", "scale min", "mean", "max");
+    bn_text_addf(text, "\n%-*s  %-12s %5s  %6s %6s %6s %7s %5s  %9s %9s %9s", width, "quantized",
+                 "shape", "group", "-", "0", "+", "entropy", "dead", "scale min", "mean", "max");
     if (!info->gguf && info->kind == BN_MODEL_FILE_CHECKPOINT)
         bn_text_addf(text, "  %9s %6s %6s", "MSE", "SQNR", "cosine");
     bn_text_add(text, "  ratio\n");
     for (int i = 0; i < info->count; i++) {
         const bn_tensor_info *t = &info->tensors[i];
-        if (!t->ternary)
+        if (!t->coded)
             continue;
         shape_text(t, shape, sizeof shape);
         bn_text_addf(text, "%-*s  %-12s %5lld  %5.1f%% %5.1f%% %5.1f%% %7.4f %5lld", width, t->name,
@@ -294,7 +296,7 @@ static void float_table(bn_text *text, const bn_file_info *info, int width)
     bn_text_addf(text, "\n%-*s  %-14s %-9s %s\n", width, "other", "shape", "encoding", "size");
     for (int i = 0; i < info->count; i++) {
         const bn_tensor_info *t = &info->tensors[i];
-        if (t->ternary)
+        if (t->coded)
             continue;
         shape_text(t, shape, sizeof shape);
         bn_text_addf(text, "%-*s  %-14s %-9s %s\n", width, t->name, shape, t->encoding,
@@ -314,8 +316,8 @@ static bn_status print_text(const bn_file_info *info)
         gguf_text(&text, info);
     else
         head_text(&text, info);
-    if (sum_up(info).ternary)
-        ternary_table(&text, info, width);
+    if (sum_up(info).coded)
+        codes_table(&text, info, width);
     float_table(&text, info, width);
     return bn_tool_print_text(&text);
 }

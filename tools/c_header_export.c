@@ -192,6 +192,7 @@ static bn_status check_layers(const bn_loaded *source)
                         "%s: the model has %s: a C header holds ternary weights with 8-bit "
                         "activations per token only",
                         source->path, unusual);
+    BN_TRY(bn_export_expect_ternary(source->model, "--format c-header"));
     for (int i = 0; i < c->n_layers; i++) {
         const bn_linear_layer *layer = &c->linears[i];
         const bn_quant_spec *spec = &layer->quant;
@@ -220,7 +221,7 @@ static bn_status collect(job *j)
         BN_TRY(bn_export_collect_model(source->model, set));
     }
     for (int i = 0; i < set->count; i++) /* a group as long as a row is the row */
-        if (set->items[i].ternary && set->items[i].group_size >= set->items[i].shape[1])
+        if (set->items[i].coded && set->items[i].group_size >= set->items[i].shape[1])
             set->items[i].group_size = BN_PER_ROW;
     return BN_OK;
 }
@@ -270,8 +271,8 @@ static bn_status make_report(job *j, bn_export_report *report)
     for (int i = 0; i < set->count; i++) {
         const bn_export_item *item = &set->items[i];
         const uint64_t codes =
-            item->ternary ? (uint64_t)(item->shape[0] * ((item->shape[1] + 3) / 4)) : 0;
-        stored[i] = (bn_export_stored){item->ternary ? "ternary2" : "float32",
+            item->coded ? (uint64_t)(item->shape[0] * ((item->shape[1] + 3) / 4)) : 0;
+        stored[i] = (bn_export_stored){item->coded ? "ternary2" : "float32",
                                        codes + 4 * (uint64_t)item->count};
     }
     j->facts.more = more;

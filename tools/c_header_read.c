@@ -188,7 +188,7 @@ static bn_status read_layer(parser *p, int layer, const layer_row *row)
     const bn_export_item norm = {.ndim = 1, .shape = {row->in}};
     const bn_export_item bias = {.ndim = 1, .shape = {row->out}};
     const bn_export_item weight = {
-        .ternary = true,
+        .coded = true,
         .ndim = 2,
         .shape = {row->out, row->in},
         .group_size = row->stride == 0   ? BN_PER_TENSOR

@@ -46,7 +46,7 @@ int64_t bn_c_header_flash(const bn_c_header *header)
     for (int i = 0; i < header->set.count; i++) {
         const bn_export_item *item = &header->set.items[i];
         bytes += 4 * item->count;
-        bytes += item->ternary ? item->shape[0] * bn_t2_row_bytes(item->shape[1]) : 0;
+        bytes += item->coded ? item->shape[0] * bn_t2_row_bytes(item->shape[1]) : 0;
     }
     return bytes;
 }

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "quant/pack.h"
 #include "quant/quantize.h"
 
 int64_t bn_export_numel(const bn_export_item *item)
@@ -17,8 +16,8 @@ int64_t bn_export_numel(const bn_export_item *item)
 
 bn_encoding bn_export_encoding(const bn_export_item *item, const bn_export_format *format)
 {
-    if (item->ternary)
-        return format->ternary;
+    if (item->coded)
+        return item->grid == BN_GRID_TERNARY ? format->ternary : bn_grid_encoding(item->grid);
     return item->ndim > 1 ? format->floats : BN_ENC_FLOAT32;
 }
 
@@ -37,8 +36,9 @@ float bn_export_round(float value, bn_encoding encoding)
 bn_status bn_export_item_alloc(bn_export_item *item)
 {
     item->count = bn_export_numel(item);
-    if (item->ternary) {
-        const size_t bytes = (size_t)(item->shape[0] * bn_t2_row_bytes(item->shape[1]));
+    if (item->coded) {
+        const size_t bytes =
+            (size_t)(item->shape[0] * bn_grid_row_bytes(item->grid, item->shape[1]));
         item->count = bn_scale_count(item->shape[0], item->shape[1], item->group_size);
         if (!(item->codes = malloc(bytes)))
             return bn_error_nomem(item->name, bytes);
@@ -60,7 +60,8 @@ static bn_status collect_layer(const bn_model *model, const bn_linear_layer *lay
     bn_backend *be = model->backend;
     bn_export_item *item = &set->items[set->count++];
     snprintf(item->name, sizeof item->name, "%s.weight", layer->name);
-    item->ternary = true;
+    item->coded = true;
+    item->grid = layer->quant.weight.params.grid;
     item->ndim = 2;
     item->shape[0] = layer->out;
     item->shape[1] = layer->in;
@@ -80,13 +81,26 @@ static bn_status collect_param(const bn_model *model, const bn_param *param, bn_
     return bn_backend_get_f32(model->backend, &param->value, item->data, item->count);
 }
 
-/* A parameter of which the codes are exported in its place. */
+/* A parameter of which the codes, or the scales, are exported in its place. */
 static bool is_packed_weight(const bn_model *model, const bn_param *param)
 {
     for (int i = 0; i < model->n_linears; i++)
-        if (model->linears[i]->weight == param)
+        if (model->linears[i]->weight == param || model->linears[i]->weight_scale == param)
             return model->linears[i]->codes.buffer;
     return false;
+}
+
+bn_status bn_export_expect_ternary(const bn_model *model, const char *form)
+{
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_weight_spec *spec = &model->linears[i]->quant.weight;
+        if (spec->quantized && spec->params.grid != BN_GRID_TERNARY)
+            return bn_error(BN_USAGE,
+                            "%s: %s has %s weights, this form holds ternary ones; --format hdf5 "
+                            "holds all",
+                            form, model->linears[i]->name, bn_grid_table[spec->params.grid].name);
+    }
+    return BN_OK;
 }
 
 bn_status bn_export_collect_model(const bn_model *model, bn_export_set *out)
@@ -111,13 +125,14 @@ static bn_status collect_entry(bn_packed *file, const bn_packed_entry *entry, bn
     if ((size_t)snprintf(item->name, sizeof item->name, "%s", entry->name) >= sizeof item->name)
         return bn_error(BN_BAD_DATA, "tensor name '%s' is longer than %zu bytes", entry->name,
                         sizeof item->name - 1);
-    item->ternary = bn_encoding_is_ternary(entry->encoding);
+    item->coded = bn_encoding_is_codes(entry->encoding);
+    item->grid = item->coded ? bn_encoding_grid(entry->encoding) : BN_GRID_TERNARY;
     item->ndim = entry->ndim;
     memcpy(item->shape, entry->shape, sizeof item->shape);
     item->group_size = entry->group_size;
     BN_TRY(bn_export_item_alloc(item));
-    if (item->ternary)
-        return bn_packed_read_ternary(file, entry, item->codes, item->data);
+    if (item->coded)
+        return bn_packed_read_codes(file, entry, item->codes, item->data);
     return bn_packed_read_float(file, entry, item->data);
 }
 

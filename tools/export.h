@@ -11,16 +11,17 @@
 
 typedef struct bn_export_item {
     char name[BN_PARAM_NAME_MAX + 8];
-    bool ternary;
+    bool coded; /* codes and scales */
     int ndim;
     int64_t shape[BN_MAX_DIMS];
-    int64_t group_size; /* ternary only */
-    uint8_t *codes;     /* ternary: BN_T2 rows */
-    float *data;        /* ternary: scales; else the elements */
+    int64_t group_size; /* of codes */
+    uint8_t *codes;     /* rows of bn_grid_dtype(grid) */
+    float *data;        /* of codes the scales; else the elements */
     int64_t count;      /* floats in `data` */
     /* A matrix that stays in the file it came from: borrowed, in place of
      * `data`, elements of a short encoding (bn_packed_tensor). */
     const uint8_t *stored;
+    bn_grid grid; /* of codes */
 } bn_export_item;
 
 typedef struct bn_export_set {
@@ -28,7 +29,8 @@ typedef struct bn_export_set {
     int count;
 } bn_export_set;
 
-/* How tensors are written. 1-D tensors (norms, biases) are always float32. */
+/* How tensors are written; codes of other grids than ternary as bit fields. 1-D tensors (norms,
+ * biases) are always float32. */
 typedef struct bn_export_format {
     bn_encoding ternary; /* BN_ENC_TERNARY2 or BN_ENC_BASE3X5 */
     bn_encoding floats;  /* BN_ENC_FLOAT32, _FLOAT16, _BFLOAT16 */
@@ -40,6 +42,10 @@ bn_encoding bn_export_encoding(const bn_export_item *item, const bn_export_forma
 /* From a model with memory after bn_model_pack(). *out need not be
  * initialised; on failure it is cleared. */
 bn_status bn_export_collect_model(const bn_model *model, bn_export_set *out) BN_MUST_CHECK;
+
+/* BN_USAGE if a layer has codes that are not ternary: `form` ("--format gguf")
+ * cannot hold them. */
+bn_status bn_export_expect_ternary(const bn_model *model, const char *form) BN_MUST_CHECK;
 
 /* From a packed file, codes and scales as stored. */
 bn_status bn_export_collect_packed(const char *path, bn_export_set *out) BN_MUST_CHECK;

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "quant/pack.h"
 #include "quant/quantize.h"
 
 /* ---- numbers ---- */
@@ -13,18 +12,18 @@ void bn_export_count(const bn_export_set *set, bn_export_check *check)
 {
     for (int i = 0; i < set->count; i++) {
         const bn_export_item *item = &set->items[i];
-        check->codes += item->ternary ? bn_export_numel(item) : 0;
-        *(item->ternary ? &check->scales : &check->floats) += item->count;
+        check->codes += item->coded ? bn_export_numel(item) : 0;
+        *(item->coded ? &check->scales : &check->floats) += item->count;
     }
 }
 
 static bn_status compare_item(const char *path, const bn_export_item *a, const bn_export_item *b)
 {
-    const int64_t bytes = a->ternary ? bn_t2_row_bytes(a->shape[1]) : 0;
-    if (a->ternary != b->ternary || a->count != b->count || a->group_size != b->group_size ||
-        bn_export_numel(a) != bn_export_numel(b))
+    const int64_t bytes = a->coded ? bn_grid_row_bytes(a->grid, a->shape[1]) : 0;
+    if (a->coded != b->coded || a->grid != b->grid || a->count != b->count ||
+        a->group_size != b->group_size || bn_export_numel(a) != bn_export_numel(b))
         return bn_error(BN_MISMATCH, "%s: %s reads back in another form", path, a->name);
-    for (int64_t r = 0; r < a->shape[0] && a->ternary; r++)
+    for (int64_t r = 0; r < a->shape[0] && a->coded; r++)
         if (memcmp(a->codes + r * bytes, b->codes + r * bytes, (size_t)bytes) != 0)
             return bn_error(BN_MISMATCH, "%s: %s: codes of row %lld read back changed", path,
                             a->name, (long long)r);
@@ -72,8 +71,8 @@ static bn_status apply_flat(const bn_export_item *item, bn_backend *be, const bn
     float *values = malloc((size_t)n * sizeof *values);
     if (!values)
         return bn_error_nomem(item->name, (size_t)n * sizeof *values);
-    bn_weight_dequantize_rows_f32(item->codes, item->data, 0, item->shape[0], item->shape[1],
-                                  item->group_size, values);
+    bn_codes_dequantize_f32(bn_grid_dtype(item->grid), item->codes, item->data, item->shape[0],
+                            item->shape[1], item->group_size, values);
     bn_status status = bn_backend_put_f32(be, value, values, n);
     free(values);
     return status;
@@ -84,7 +83,7 @@ static bn_status apply_item(const bn_export_item *item, const bn_model *model)
     bn_backend *be = model->backend;
     bn_linear_layer *layer = layer_of(model, item->name);
     const bn_param *param = bn_param_set_find(&model->params, item->name);
-    if (item->ternary)
+    if (item->coded)
         return layer->codes.buffer ? bn_backend_put_f32(be, &layer->scale, item->data, item->count)
                                    : apply_flat(item, be, &layer->weight->value);
     if (!param)

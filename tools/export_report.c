@@ -46,10 +46,10 @@ static void measure(const input *in, bn_export_report *report)
     for (int i = 0; i < in->set->count; i++) {
         const bn_export_size size = size_of(in, i);
         add_size(&report->all, &size);
-        if (!in->set->items[i].ternary)
+        if (!in->set->items[i].coded)
             continue;
         const double ratio = ratio_of(&size);
-        add_size(&report->ternary, &size);
+        add_size(&report->quantized, &size);
         report->smallest_ratio = report->layers ? fmin(report->smallest_ratio, ratio) : ratio;
         report->layers++;
     }
@@ -102,18 +102,18 @@ static bn_status head_json(bn_json *json, input *in)
 
 static void sizes_json(bn_json *json, const bn_export_report *report)
 {
-    const bn_export_size *ternary = &report->ternary;
+    const bn_export_size *quantized = &report->quantized;
     bn_json_int(json, "parameters", report->all.weights);
     bn_json_int(json, "bytes_float32", (int64_t)report->all.bytes_float);
     bn_json_int(json, "bytes_stored", (int64_t)report->all.bytes_stored);
-    bn_json_object(json, "ternary");
+    bn_json_object(json, "quantized");
     bn_json_int(json, "layers", report->layers);
-    bn_json_int(json, "weights", ternary->weights);
-    bn_json_int(json, "bytes_float32", (int64_t)ternary->bytes_float);
-    bn_json_int(json, "bytes_stored", (int64_t)ternary->bytes_stored);
-    bn_json_double(json, "ratio", ratio_of(ternary));
+    bn_json_int(json, "weights", quantized->weights);
+    bn_json_int(json, "bytes_float32", (int64_t)quantized->bytes_float);
+    bn_json_int(json, "bytes_stored", (int64_t)quantized->bytes_stored);
+    bn_json_double(json, "ratio", ratio_of(quantized));
     bn_json_double(json, "smallest_layer_ratio", report->smallest_ratio);
-    bn_json_double(json, "bits_per_weight", bits_per_weight(ternary));
+    bn_json_double(json, "bits_per_weight", bits_per_weight(quantized));
     bn_json_object_end(json);
 }
 
@@ -151,9 +151,10 @@ static void tensor_json(bn_json *json, const input *in, int i)
     for (int d = 0; d < item->ndim; d++)
         bn_json_int(json, NULL, item->shape[d]);
     bn_json_array_end(json);
-    bn_json_bool(json, "ternary", item->ternary);
+    bn_json_bool(json, "ternary", item->coded && item->grid == BN_GRID_TERNARY);
+    bn_json_bool(json, "quantized", item->coded);
     bn_json_string(json, "stored_as", in->stored[i].as);
-    if (item->ternary)
+    if (item->coded)
         bn_json_int(json, "group_size", item->group_size);
     bn_json_int(json, "bytes_float32", (int64_t)size.bytes_float);
     bn_json_int(json, "bytes_stored", (int64_t)size.bytes_stored);
@@ -194,6 +195,19 @@ static void check_text(const bn_export_check *check, bn_text *text)
                  exp(check->loss_after), (long long)check->loss_tokens, check->text);
 }
 
+/* What the layers with codes are, if they are alike. */
+static const char *grid_name(const bn_export_set *set)
+{
+    const char *name = NULL;
+    for (int i = 0; i < set->count; i++) {
+        const char *of_item = bn_grid_table[set->items[i].grid].name;
+        if (set->items[i].coded && name && name != of_item)
+            return "quantized";
+        name = set->items[i].coded ? of_item : name;
+    }
+    return name;
+}
+
 static bn_status make_text(const input *in, bn_export_report *report)
 {
     const bn_export_job_facts *facts = in->facts;
@@ -204,13 +218,14 @@ static bn_status make_text(const input *in, bn_export_report *report)
         bn_text_addf(&text, "  %s\n", facts->note);
     if (report->layers)
         bn_text_addf(&text,
-                     "  %d ternary layers: %s -> %s, %.2f times smaller (worst layer %.2f), "
+                     "  %d %s layers: %s -> %s, %.2f times smaller (worst layer %.2f), "
                      "%.3f bits per weight with scales\n",
-                     report->layers, bn_size_text(report->ternary.bytes_float, a),
-                     bn_size_text(report->ternary.bytes_stored, b), ratio_of(&report->ternary),
-                     report->smallest_ratio, bits_per_weight(&report->ternary));
+                     report->layers, grid_name(in->set),
+                     bn_size_text(report->quantized.bytes_float, a),
+                     bn_size_text(report->quantized.bytes_stored, b), ratio_of(&report->quantized),
+                     report->smallest_ratio, bits_per_weight(&report->quantized));
     else
-        bn_text_add(&text, "  no ternary layers\n");
+        bn_text_add(&text, "  no quantized layers\n");
     bn_text_addf(&text, "  whole %s: %s -> %s, %.2f times smaller\n",
                  in->is_folder ? "folder" : "file", bn_size_text(report->all.bytes_float, a),
                  bn_size_text(in->bytes, b), (double)report->all.bytes_float / (double)in->bytes);

@@ -35,9 +35,9 @@ typedef struct bn_export_size {
 
 typedef struct bn_export_report {
     bn_export_check check; /* without its text */
-    bn_export_size ternary, all;
-    double smallest_ratio; /* of one ternary layer */
-    int layers;            /* ternary ones */
+    bn_export_size quantized, all;
+    double smallest_ratio; /* of one quantized layer */
+    int layers;            /* quantized ones */
     char *json, *text;     /* owned: the whole report, and a few lines for people */
 } bn_export_report;
 

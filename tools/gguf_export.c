@@ -59,6 +59,7 @@ static bn_status describe(job *j)
     if (config->model.kind != BN_KIND_TRANSFORMER)
         return bn_error(BN_USAGE, "--format gguf: llama.cpp has no architecture for model.kind %s",
                         bn_config_word("model.kind", (int)config->model.kind));
+    BN_TRY(bn_export_expect_ternary(source->model, "--format gguf"));
     bn_gguf_arch_meta(config, source->model->vocab, j->request->layout.ternary, &j->meta);
     BN_TRY(add_name(j));
     bn_gguf_meta_string(&j->meta, "general.quantized_by", j->request->producer);

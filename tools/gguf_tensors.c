@@ -11,12 +11,12 @@
 
 bn_gguf_type bn_gguf_item_type(const bn_export_item *item, const bn_gguf_layout *layout)
 {
-    return item->ternary ? layout->ternary : item->ndim == 1 ? BN_GGUF_F32 : layout->floats;
+    return item->coded ? layout->ternary : item->ndim == 1 ? BN_GGUF_F32 : layout->floats;
 }
 
 static bool has_scale_tensor(const bn_export_item *item)
 {
-    return item->ternary && item->group_size == BN_PER_TENSOR;
+    return item->coded && item->group_size == BN_PER_TENSOR;
 }
 
 /* Bytes of the tensor alone. */
@@ -46,8 +46,8 @@ static bn_status check_item(const bn_export_item *item, const bn_gguf_layout *la
         return bn_error(
             BN_USAGE, "%s has rows of %lld, blocks of %s hold %d%s", item->name, (long long)columns,
             bn_gguf_type_name(type), length,
-            item->ternary && length > 32 && columns % 32 == 0 ? "; --gguf-type q4_0 holds it" : "");
-    if (item->ternary && group > 0 && group % length != 0)
+            item->coded && length > 32 && columns % 32 == 0 ? "; --gguf-type q4_0 holds it" : "");
+    if (item->coded && group > 0 && group % length != 0)
         return bn_error(BN_USAGE, "%s has a scale per %lld weights, blocks of %s hold %d%s",
                         item->name, (long long)group, bn_gguf_type_name(type), length,
                         length > 32 && group % 32 == 0 ? "; --gguf-type q4_0 holds it" : "");
@@ -63,7 +63,7 @@ bn_status bn_gguf_set_check(const bn_export_set *set, const bn_gguf_layout *layo
 
 static bn_status round_item(bn_export_item *item, const bn_gguf_layout *layout)
 {
-    const bn_gguf_type type = item->ternary ? BN_GGUF_F16 : bn_gguf_item_type(item, layout);
+    const bn_gguf_type type = item->coded ? BN_GGUF_F16 : bn_gguf_item_type(item, layout);
     const int length = bn_gguf_block_length(type);
     uint8_t block[BN_GGUF_BLOCK_MAX];
     for (int64_t i = 0; i < item->count && !has_scale_tensor(item); i += length) {
@@ -115,7 +115,7 @@ static bn_status put_item(bn_gguf_writer *w, const bn_export_item *item, bn_gguf
     uint8_t *data = malloc(bytes);
     if (!data)
         return bn_error_nomem(item->name, bytes);
-    if (item->ternary)
+    if (item->coded)
         encode_codes(item, type, data);
     else
         bn_gguf_encode(type, item->data, item->count, data);
@@ -243,7 +243,7 @@ static bn_status read_item(const bn_gguf *file, const bn_gguf_layout *layout, bn
 {
     const bn_gguf_tensor *t = NULL;
     BN_TRY(find(file, item, false, bn_gguf_item_type(item, layout), &t));
-    if (!item->ternary) {
+    if (!item->coded) {
         bn_gguf_decode(t->type, t->data, t->count, item->data);
         return BN_OK;
     }

@@ -67,6 +67,8 @@ static bn_status check_form(job *j)
     if (c->quantization.rules.count)
         return refuse(j, "transformers has one scheme for all layers, the model has "
                          "quantization.rules; packed files (--format hdf5) hold them");
+    if (quantized)
+        BN_TRY(bn_export_expect_ternary(j->source->model, "--format safetensors"));
     if (!quantized)
         return codes ? refuse(j, "transformers quantizes weights and activations, or neither; the "
                                  "model does not quantize both: bf16 and float32 hold it")
@@ -85,6 +87,8 @@ static bn_status check_form(job *j)
         return check_packed(j);
     if (form == BN_HF_SHADOW && j->source->is_packed)
         return refuse(j, "a packed file has no shadow weights");
+    if (form == BN_HF_SHADOW && c->quantization.scale_estimator != BN_SCALE_ESTIMATOR_ABSMEAN)
+        return refuse(j, "transformers takes the scale from the mean of |w|, the model does not");
     if (form == BN_HF_SHADOW && bn_config_group_size(c) != BN_PER_TENSOR)
         return refuse(j, "transformers quantizes with one scale per tensor, the model has one per "
                          "group or row");
@@ -110,14 +114,14 @@ static bn_status flatten(bn_export_item *item)
     float *values = malloc((size_t)n * sizeof *values);
     if (!values)
         return bn_error_nomem(item->name, (size_t)n * sizeof *values);
-    bn_weight_dequantize_rows_f32(item->codes, item->data, 0, item->shape[0], item->shape[1],
-                                  item->group_size, values);
+    bn_codes_dequantize_f32(bn_grid_dtype(item->grid), item->codes, item->data, item->shape[0],
+                            item->shape[1], item->group_size, values);
     free(item->codes);
     free(item->data);
     item->codes = NULL;
     item->data = values;
     item->count = n;
-    item->ternary = false;
+    item->coded = false;
     item->group_size = 0;
     return BN_OK;
 }
@@ -126,7 +130,7 @@ static bn_status flatten(bn_export_item *item)
 static void round_item(const job *j, bn_export_item *item)
 {
     bn_encoding encoding = j->folder.floats;
-    if (item->ternary)
+    if (item->coded)
         encoding = j->request->form == BN_HF_BF16 && item->group_size != BN_PER_TENSOR
                        ? BN_ENC_BFLOAT16
                        : BN_ENC_FLOAT32;
@@ -147,7 +151,7 @@ static bn_status collect(job *j)
         BN_TRY(bn_export_collect_model(source->model, &j->set));
     }
     for (int i = 0; i < j->set.count; i++) {
-        if (j->set.items[i].ternary && j->folder.weights == BN_HF_FLOAT)
+        if (j->set.items[i].coded && j->folder.weights == BN_HF_FLOAT)
             BN_TRY(flatten(&j->set.items[i]));
         round_item(j, &j->set.items[i]);
     }

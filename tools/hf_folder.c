@@ -25,7 +25,7 @@ const char *bn_hf_form_name(bn_hf_form form)
 
 static bn_st_dtype dtype_of(const bn_export_item *item, const bn_hf_folder *folder)
 {
-    if (item->ternary)
+    if (item->coded)
         return folder->form == BN_HF_PACKED ? BN_ST_U8
                : folder->form == BN_HF_BF16 ? BN_ST_BF16
                                             : BN_ST_F32;
@@ -40,7 +40,7 @@ uint64_t bn_hf_stored_bytes(const bn_export_item *item, const bn_hf_folder *fold
     const bn_st_dtype dtype = dtype_of(item, folder);
     if (dtype == BN_ST_U8)
         return n / 4 + sizeof(float);
-    return n * (uint64_t)bn_st_dtype_size(dtype) + (item->ternary ? sizeof(float) : 0);
+    return n * (uint64_t)bn_st_dtype_size(dtype) + (item->coded ? sizeof(float) : 0);
 }
 
 const char *bn_hf_stored_as(const bn_export_item *item, const bn_hf_folder *folder)
@@ -50,11 +50,11 @@ const char *bn_hf_stored_as(const bn_export_item *item, const bn_hf_folder *fold
     case BN_ST_U8:
         return "codes, four in a byte";
     case BN_ST_BF16:
-        return !item->ternary ? "bfloat16" : several ? "code * scale, bfloat16" : "codes, bfloat16";
+        return !item->coded ? "bfloat16" : several ? "code * scale, bfloat16" : "codes, bfloat16";
     case BN_ST_F16:
         return "float16";
     default:
-        return !item->ternary ? "float32" : several ? "code * scale, float32" : "codes, float32";
+        return !item->coded ? "float32" : several ? "code * scale, float32" : "codes, float32";
     }
 }
 
@@ -82,7 +82,7 @@ static bn_status list_specs(const bn_hf_folder *folder, const bn_export_set *set
     *count = 0;
     for (int i = 0; i < set->count; i++) {
         char name[sizeof set->items[i].name + 8];
-        if (!set->items[i].ternary)
+        if (!set->items[i].coded)
             continue;
         snprintf(name, sizeof name, "%s_scale", set->items[i].name);
         BN_TRY(bn_strings_add(names, name));
@@ -127,7 +127,7 @@ static bn_status put_unpacked(bn_st_writer *w, const bn_export_item *item, bn_st
 static bn_status put_item(bn_st_writer *w, const bn_export_item *item, const bn_hf_folder *folder)
 {
     const bn_st_dtype dtype = dtype_of(item, folder);
-    if (!item->ternary)
+    if (!item->coded)
         return bn_st_write_f32(w, dtype, item->data, item->count);
     return dtype == BN_ST_U8 ? put_packed(w, item) : put_unpacked(w, item, dtype);
 }
@@ -138,7 +138,7 @@ static bn_status put_data(bn_st_writer *w, const bn_hf_folder *folder, const bn_
     for (int i = 0; i < set->count; i++) {
         const bn_export_item *item = &set->items[i];
         const float *scale = item->group_size == BN_PER_TENSOR ? item->data : &one;
-        if (item->ternary)
+        if (item->coded)
             BN_TRY(bn_st_write(w, scale, sizeof *scale));
     }
     for (int pass = 0; pass < 2; pass++)

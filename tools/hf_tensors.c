@@ -213,7 +213,7 @@ static bn_status read_ternary(reading *r, const bn_linear_layer *layer)
     float scale = 0;
     bn_export_item *item = &r->out->set.items[r->out->set.count++];
     snprintf(item->name, sizeof item->name, "%s.weight", layer->name);
-    item->ternary = true;
+    item->coded = true;
     item->ndim = 2;
     item->shape[0] = layer->out;
     item->shape[1] = layer->in;

@@ -56,22 +56,23 @@ void bn_scale_range(const float *scale, int64_t n, bn_quant_error *q)
     q->scale_mean = sum / (double)n;
 }
 
-static bn_status read_packed_ternary(bn_packed *file, const bn_packed_entry *entry,
-                                     bn_tensor_info *t)
+static bn_status read_packed_codes(bn_packed *file, const bn_packed_entry *entry, bn_tensor_info *t)
 {
     const int64_t out = entry->shape[0], in = entry->shape[1];
     const int64_t scales = bn_scale_count(out, in, entry->group_size);
-    uint8_t *codes = malloc((size_t)(out * bn_t2_row_bytes(in)));
+    t->coded = true;
+    t->grid = bn_encoding_grid(entry->encoding);
+    t->group_size = entry->group_size;
+    const int64_t bytes = out * bn_grid_row_bytes(t->grid, in);
+    uint8_t *codes = malloc((size_t)bytes);
     float *scale = malloc((size_t)scales * sizeof *scale);
     bn_status status = BN_OK;
-    t->ternary = true;
-    t->group_size = entry->group_size;
     if (!codes || !scale) {
-        status = bn_error_nomem(entry->name, (unsigned long long)(out * bn_t2_row_bytes(in)));
+        status = bn_error_nomem(entry->name, (unsigned long long)bytes);
         goto out;
     }
-    BN_TRY_OUT(bn_packed_read_ternary(file, entry, codes, scale));
-    bn_code_stats_of(codes, out, in, &t->q.codes);
+    BN_TRY_OUT(bn_packed_read_codes(file, entry, codes, scale));
+    bn_code_stats_of(bn_grid_dtype(t->grid), codes, out, in, &t->q.codes);
     bn_scale_range(scale, scales, &t->q);
 out:
     free(codes);
@@ -103,8 +104,8 @@ static bn_status read_packed(bn_file_info *info)
         bn_tensor_info *t = bn_file_info_add(info, entry->name, entry->ndim, entry->shape);
         t->encoding = bn_encoding_name(entry->encoding);
         t->bytes_packed = entry->stored_bytes;
-        BN_TRY_OUT(bn_encoding_is_ternary(entry->encoding) ? read_packed_ternary(file, entry, t)
-                                                           : read_packed_float(file, entry, t));
+        BN_TRY_OUT(bn_encoding_is_codes(entry->encoding) ? read_packed_codes(file, entry, t)
+                                                         : read_packed_float(file, entry, t));
     }
 out:
     bn_packed_close(file);
@@ -113,8 +114,8 @@ out:
 
 /* ---- checkpoints ---- */
 
-/* The BitLinear layer with ternary weights whose weight this is. */
-static const bn_linear_layer *ternary_layer(const bn_model *model, const char *weight)
+/* The BitLinear layer with quantized weights whose weight this is. */
+static const bn_linear_layer *quantized_layer(const bn_model *model, const char *weight)
 {
     for (int i = 0; i < model->n_linears; i++) {
         const bn_linear_layer *layer = model->linears[i];
@@ -125,23 +126,42 @@ static const bn_linear_layer *ternary_layer(const bn_model *model, const char *w
     return NULL;
 }
 
-/* Quantizes a shadow weight as training does and measures what that costs. */
-static bn_status analyse(const float *w, bn_tensor_info *t)
+/* The learned scales of a layer, floored as training does. */
+static bn_status learned_scales(bn_checkpoint *file, const bn_param *param, float *scale)
 {
+    bn_checkpoint_param wanted = {.name = param->name, .ndim = param->value.ndim, .value = scale};
+    memcpy(wanted.shape, param->value.shape, sizeof wanted.shape);
+    BN_TRY(bn_checkpoint_expect(file, &wanted));
+    BN_TRY(bn_checkpoint_load_one(file, &wanted));
+    for (int64_t i = 0; i < bn_tensor_numel(&param->value); i++)
+        scale[i] = bn_scale_floor_f32(scale[i]);
+    return BN_OK;
+}
+
+/* Quantizes a shadow weight as training does and measures what that costs. */
+static bn_status analyse(bn_checkpoint *file, const bn_linear_layer *layer, const float *w,
+                         bn_tensor_info *t)
+{
+    const bn_weight_params *p = &layer->quant.weight.params;
     const int64_t out = t->shape[0], in = t->shape[1];
     const int64_t scales = bn_scale_count(out, in, t->group_size);
-    uint8_t *codes = malloc((size_t)(out * bn_t2_row_bytes(in)));
+    const int64_t stored =
+        t->grid == BN_GRID_TERNARY ? bn_b3_row_bytes(in) : bn_bits_row_bytes(t->grid, in);
+    uint8_t *codes = malloc((size_t)(out * bn_grid_row_bytes(t->grid, in)));
     float *scale = malloc((size_t)scales * sizeof *scale);
     bn_status status = BN_OK;
     if (!codes || !scale) {
-        status = bn_error_nomem(t->name, (unsigned long long)(out * bn_t2_row_bytes(in)));
+        status = bn_error_nomem(t->name, (unsigned long long)(out * in));
         goto out;
     }
-    bn_weight_scales_f32(w, out, in, t->group_size, scale);
-    bn_ternarize_f32(w, out, in, t->group_size, scale, codes);
-    bn_quant_error_of(w, out, in, t->group_size, codes, scale, &t->q);
+    if (layer->weight_scale)
+        BN_TRY_OUT(learned_scales(file, layer->weight_scale, scale));
+    else
+        bn_grid_scales_f32(t->grid, p->rule, w, out, in, t->group_size, scale);
+    bn_grid_codes_f32(t->grid, w, out, in, t->group_size, scale, codes);
+    bn_quant_error_of(w, out, in, t->group_size, bn_grid_dtype(t->grid), codes, scale, &t->q);
     t->has_shadow = true;
-    t->bytes_packed = (uint64_t)(out * bn_b3_row_bytes(in) + scales * (int64_t)sizeof *scale);
+    t->bytes_packed = (uint64_t)(out * stored + scales * (int64_t)sizeof *scale);
 out:
     free(codes);
     free(scale);
@@ -152,14 +172,15 @@ static bn_status read_param(bn_checkpoint *file, const bn_model *model, bn_check
                             bn_file_info *info)
 {
     bn_tensor_info *t = bn_file_info_add(info, param->name, param->ndim, param->shape);
-    const bn_linear_layer *layer = ternary_layer(model, param->name);
+    const bn_linear_layer *layer = quantized_layer(model, param->name);
     t->encoding = "float32";
     t->bytes_packed = t->bytes_float;
     if (!(param->value = malloc(t->bytes_float)))
         return bn_error_nomem(t->name, t->bytes_float);
     bn_status status = bn_checkpoint_load_one(file, param);
     if (status == BN_OK && layer) {
-        t->ternary = true;
+        t->coded = true;
+        t->grid = layer->quant.weight.params.grid;
         t->group_size = layer->quant.weight.params.group_size;
         if (t->ndim != 2 || t->shape[0] != layer->out || t->shape[1] != layer->in)
             status = bn_error(BN_BAD_DATA,
@@ -167,13 +188,13 @@ static bn_status read_param(bn_checkpoint *file, const bn_model *model, bn_check
                               "[%lld, %lld]",
                               info->path, t->name, (long long)layer->out, (long long)layer->in);
         else
-            status = analyse(param->value, t);
+            status = analyse(file, layer, param->value, t);
     }
     free(param->value);
     return status;
 }
 
-/* A model without memory tells which weights are ternary. */
+/* A model without memory tells which weights are quantized. */
 static bn_status make_shell(const bn_file_info *info, int tensors, bn_backend *backend,
                             bn_model **model)
 {

@@ -13,9 +13,11 @@ typedef struct bn_tensor_info {
     int ndim;
     int64_t shape[BN_MAX_DIMS];
     uint64_t bytes_float;  /* as float32 */
-    uint64_t bytes_packed; /* in a packed file; of a checkpoint: as base3x5 with scales */
-    bool ternary;
-    /* Of ternary tensors: */
+    uint64_t bytes_packed; /* in a packed file; of a checkpoint: as it would be, ternary ones as
+                              base3x5 */
+    bool coded;            /* codes and scales, or quantized in training */
+    bn_grid grid;
+    /* Of coded tensors: */
     int64_t group_size; /* of GGUF: BN_PER_TENSOR, or the length of a block */
     bool has_shadow;    /* mse, sqnr_db, cosine and worst groups are known */
     bn_quant_error q;   /* codes and scales are always */

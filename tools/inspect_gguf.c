@@ -52,17 +52,17 @@ static bn_status read_ternary(const bn_gguf *file, const bn_gguf_tensor *t, bn_t
     float *scale = malloc((size_t)scales * sizeof *scale), value = 1;
     bn_status status = codes && scale ? BN_OK : bn_error_nomem(t->name, (size_t)t->count);
     if (status == BN_OK)
-        status = read_blocks(t, codes, scale, &info->ternary);
-    if (status == BN_OK && !info->ternary && t->type != BN_GGUF_Q4_0)
+        status = read_blocks(t, codes, scale, &info->coded);
+    if (status == BN_OK && !info->coded && t->type != BN_GGUF_Q4_0)
         status = bn_error(BN_BAD_DATA, "%s: %s: a code that is none of -1, 0, +1",
                           bn_gguf_path(file), t->name);
-    if (status == BN_OK && info->ternary) {
+    if (status == BN_OK && info->coded) {
         if (factor)
             bn_gguf_decode(BN_GGUF_F32, factor->data, 1, &value);
         for (int64_t i = 0; i < scales; i++)
             scale[i] *= value;
         info->group_size = factor ? BN_PER_TENSOR : length;
-        bn_code_stats_of(codes, rows, in, &info->q.codes);
+        bn_code_stats_of(BN_T2, codes, rows, in, &info->q.codes);
         bn_scale_range(scale, scales, &info->q);
     }
     free(codes);

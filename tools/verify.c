@@ -52,7 +52,7 @@ static bn_status check_attributes(const check *c)
     free(encoding);
     if (!same)
         return BN_MISMATCH;
-    if (!item->ternary)
+    if (!item->coded)
         return BN_OK;
     int64_t shape[BN_MAX_DIMS], group;
     int ndim;
@@ -66,29 +66,46 @@ static bn_status check_attributes(const check *c)
     return group == item->group_size ? BN_OK : differs(c, "group_size", item->group_size, group);
 }
 
-/* Code number k of a row of bytes, or 2 where the byte is not valid. */
+/* Bit fields as docs/packed-format.md describes them. */
+typedef struct field_form {
+    int bits, step, largest;
+} field_form;
+
+static const field_form forms[BN_ENC_COUNT] = {
+    [BN_ENC_BINARY1] = {1, 2, 1}, [BN_ENC_INT2] = {2, 2, 3},   [BN_ENC_INT3] = {3, 1, 3},
+    [BN_ENC_INT4] = {4, 1, 7},    [BN_ENC_INT8] = {8, 1, 127},
+};
+
+/* Code number k of a row of bytes; what no code is where the byte is not valid. */
 static int decode(bn_encoding encoding, const uint8_t *row, int64_t k)
 {
+    const field_form *form = &forms[encoding];
     static const int power[] = {1, 3, 9, 27, 81};
     if (encoding == BN_ENC_BASE3X5)
         return row[k / 5] < 243 ? row[k / 5] / power[k % 5] % 3 - 1 : 2;
-    return (row[k / 4] >> (k % 4 * 2)) % 4 - 1;
+    if (encoding == BN_ENC_TERNARY2)
+        return (row[k / 4] >> (k % 4 * 2)) % 4 - 1;
+    int value = 0;
+    for (int bit = 0; bit < form->bits; bit++)
+        value += (row[(k * form->bits + bit) / 8] >> ((k * form->bits + bit) % 8) & 1) << bit;
+    return form->step * value - form->largest;
 }
 
 static bn_status check_codes(const check *c)
 {
     const bn_export_item *item = c->item;
     const int64_t out = item->shape[0], in = item->shape[1];
-    const int per_byte = c->encoding == BN_ENC_BASE3X5 ? 5 : 4;
-    const int64_t bytes = (in + per_byte - 1) / per_byte;
+    const int per_byte = c->encoding == BN_ENC_BASE3X5 ? 5 : 4, bits = forms[c->encoding].bits;
+    const int64_t bytes = bits ? (in * bits + 7) / 8 : (in + per_byte - 1) / per_byte;
+    const int64_t places = bits ? in : bytes * per_byte;
     bn_status status = BN_OK;
     void *data;
     BN_TRY(read_array(c, item->name, BN_H5_U8, 2, (const int64_t[]){out, bytes}, &data));
     for (int64_t r = 0; r < out && status == BN_OK; r++) {
         const uint8_t *row = (const uint8_t *)data + r * bytes;
-        const uint8_t *ours = item->codes + r * bn_t2_row_bytes(in);
-        for (int64_t k = 0; k < bytes * per_byte && status == BN_OK; k++) {
-            const int expected = k < in ? bn_t2_get(ours, k) : 0;
+        const uint8_t *ours = item->codes + r * bn_grid_row_bytes(item->grid, in);
+        for (int64_t k = 0; k < places && status == BN_OK; k++) {
+            const int expected = k < in ? bn_code_get(bn_grid_dtype(item->grid), ours, k) : 0;
             const int found = decode(c->encoding, row, k);
             if (found != expected)
                 status = bn_error(
@@ -139,7 +156,7 @@ static double stored_float(bn_encoding encoding, const void *data, int64_t i, do
 static bn_status check_floats(const check *c, const char *name, int ndim, const int64_t *shape)
 {
     const bn_export_item *item = c->item;
-    const bn_encoding encoding = item->ternary ? BN_ENC_FLOAT32 : c->encoding;
+    const bn_encoding encoding = item->coded ? BN_ENC_FLOAT32 : c->encoding;
     const bn_h5_type type = encoding == BN_ENC_FLOAT16    ? BN_H5_F16
                             : encoding == BN_ENC_BFLOAT16 ? BN_H5_U16
                                                           : BN_H5_F32;
@@ -161,7 +178,7 @@ static bn_status check_item(const check *c)
 {
     const bn_export_item *item = c->item;
     BN_TRY(check_attributes(c));
-    if (!item->ternary)
+    if (!item->coded)
         return check_floats(c, item->name, item->ndim, item->shape);
     BN_TRY(check_codes(c));
     char scale[sizeof item->name + 8];
@@ -195,7 +212,7 @@ static bn_status check_file(bn_h5_reader *file, const bn_packed_info *info,
         const bn_export_item *item = &set->items[i];
         const check c = {file, item, bn_export_encoding(item, format)};
         BN_TRY(check_item(&c));
-        arrays += item->ternary ? 2 : 1;
+        arrays += item->coded ? 2 : 1;
     }
     if (bn_h5_count(file) != arrays)
         return bn_error(BN_MISMATCH, "%s: %d arrays, expected %d", bn_h5_path(file),

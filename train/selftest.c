@@ -48,7 +48,7 @@ static bn_status record_product(bn_tape *tape, const bn_tensor *x, const bn_tens
 {
     bn_quantized qx = bn_act_quant(tape, bn_tape_input(tape, x), &(bn_act_params){8, BN_PER_ROW});
     const bn_weight_params params = {.group_size = GROUP};
-    bn_quantized qw = bn_weight_quant(tape, bn_tape_input(tape, w), &params);
+    bn_quantized qw = bn_weight_quant(tape, bn_tape_input(tape, w), BN_NO_VALUE, &params);
     out[0] = qx.codes;
     out[1] = qx.scale;
     out[2] = qw.codes;

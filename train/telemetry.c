@@ -113,14 +113,11 @@ void bn_telemetry_clear(bn_telemetry *t)
 static bn_status quantize(bn_telemetry *t, const bn_linear_layer *layer)
 {
     bn_backend *be = t->model->backend;
-    const bn_op_params params = {.weight = layer->quant.weight.params};
-    bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
-    call.in[0] = layer->weight->value;
-    call.out[0] = bn_tensor_at(layer->codes, &t->device, 0);
-    call.out[1] = bn_tensor_at(layer->scale, &t->device, scales_offset(layer));
-    BN_TRY(bn_backend_forward_alone(be, &call));
-    BN_TRY(be->download(be, &call.out[0], t->fresh_codes));
-    return bn_backend_get_f32(be, &call.out[1], t->fresh_scales, bn_tensor_numel(&call.out[1]));
+    const bn_tensor codes = bn_tensor_at(layer->codes, &t->device, 0);
+    const bn_tensor scale = bn_tensor_at(layer->scale, &t->device, scales_offset(layer));
+    BN_TRY(bn_linear_layer_codes(layer, be, &layer->weight->value, &codes, &scale));
+    BN_TRY(be->download(be, &codes, t->fresh_codes));
+    return bn_backend_get_f32(be, &scale, t->fresh_scales, bn_tensor_numel(&scale));
 }
 
 static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, size_t at)
@@ -129,7 +126,7 @@ static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, si
     const int64_t n_scales = bn_tensor_numel(&layer->scale);
     const double weights = (double)layer->out * (double)layer->in;
     bn_code_stats codes;
-    bn_code_stats_of(t->fresh_codes, layer->out, layer->in, &codes);
+    bn_code_stats_of(layer->codes.dtype, t->fresh_codes, layer->out, layer->in, &codes);
     double mean = 0.0;
     for (int64_t i = 0; i < n_scales; i++)
         mean += (double)t->fresh_scales[i];
@@ -139,10 +136,13 @@ static void compare(bn_telemetry *t, const bn_linear_layer *layer, int index, si
         .name = layer->name,
         .frozen = !layer->weight->trainable,
         .zero_share = (double)codes.count[1] / weights,
-        .flip_rate = (double)bn_t2_flips(t->fresh_codes, baseline, layer->out, layer->in) / weights,
-        .oscillation = (double)bn_t2_oscillations(baseline, t->fresh_codes, layer->out, layer->in,
-                                                  t->directions + at, t->change) /
-                       weights,
+        .flip_rate = (double)bn_code_flips(layer->codes.dtype, t->fresh_codes, baseline, layer->out,
+                                           layer->in) /
+                     weights,
+        .oscillation =
+            (double)bn_code_oscillations(layer->codes.dtype, baseline, t->fresh_codes, layer->out,
+                                         layer->in, t->directions + at, t->change) /
+            weights,
         .entropy_bits = codes.entropy_bits,
         .scale_drift = before > 0.0 ? mean / before - 1.0 : 0.0,
     };

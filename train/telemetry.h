@@ -1,6 +1,6 @@
 /* telemetry.h - what the ternary codes of each BitLinear do during training.
  *
- * A measurement quantizes every weight on the device, brings the 2-bit codes to
+ * A measurement quantizes every weight on the device, brings the codes to
  * the host and compares them with those of the measurement before. That one
  * (the baseline) and the direction in which each code moved last are the state
  * of this module and belong into a checkpoint, so that a resumed run measures
@@ -19,14 +19,14 @@ typedef struct bn_layer_stats {
     double zero_share;   /* share of codes that are 0 */
     double flip_rate;    /* share of codes that differ from the baseline */
     double oscillation;  /* share that differ and move against their last move */
-    double entropy_bits; /* of -1, 0, +1, in bits per weight */
+    double entropy_bits; /* of the codes, in bits per weight */
     double scale_drift;  /* mean scale / baseline's mean scale - 1 */
 } bn_layer_stats;
 
 typedef struct bn_telemetry {
     const bn_model *model; /* borrowed */
     bn_buffer device;      /* codes and scales of one layer */
-    int count;             /* layers with ternary weights */
+    int count;             /* layers with quantized weights */
     bn_layer_stats *stats;
     uint8_t *codes;      /* the baseline, layer after layer */
     uint8_t *directions; /* of the last move of each code since the beginning, likewise */

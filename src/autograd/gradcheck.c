@@ -6,6 +6,7 @@
 
 #include "autograd/ops.h"
 #include "base/rng.h"
+#include "quant/estimator.h"
 #include "quant/quantize.h"
 
 static bn_gradcheck_options with_defaults(const bn_gradcheck_options *given)
@@ -125,6 +126,54 @@ static bn_status eval_op(void *arg, double *f)
     return BN_OK;
 }
 
+/* One element of WEIGHT_ESTIMATOR's surrogate, gamma (clip(w/gamma, L) + constant),
+ * whose constant makes it the quantized weight at w0, gamma0. */
+static double clipped_code(double w, double gamma, double w0, double gamma0, double limit,
+                           bn_grid grid)
+{
+    const double v0 = w0 / gamma0;
+    const double rest = bn_grid_code_f64(grid, v0) - fmax(-limit, fmin(v0, limit));
+    return gamma * (fmax(-limit, fmin(w / gamma, limit)) + rest);
+}
+
+/* Sum of r (y - y0) for it: the weight and the scale each with its own limit,
+ * the scale's part times LSQ's factor, the weight's times that of EWGS. */
+static bn_status eval_estimator(void *arg, double *f)
+{
+    const op_function *fn = arg;
+    const bn_op_spec *spec = &fn->run.spec;
+    const bn_weight_params *p = &spec->params.weight;
+    const int64_t O = spec->in[1].shape[0], I = spec->in[1].shape[1];
+    const int64_t length = bn_group_length(I, p->group_size);
+    const double weight_limit = bn_estimator_weight_limit(p->estimator, p->grid);
+    const double scale_limit = bn_estimator_scale_limit(p->estimator, p->grid);
+    const double *w0 = spec->data[1], *gamma0 = spec->data[2];
+    double *w = fetch(fn->run.backend, &fn->run.call.in[1]);
+    double *gamma = fetch(fn->run.backend, &fn->run.call.in[2]);
+    *f = 0;
+    for (int64_t i = 0; w && gamma && i < O * I; i++) {
+        const int64_t first = i % I / length * length;
+        const int64_t in_group = I - first < length ? I - first : length;
+        const int64_t n = p->group_size == BN_PER_TENSOR ? O * I : in_group;
+        const int64_t s = bn_scale_index(i / I, i % I / length, I, p->group_size);
+        const double v0 = w0[i] / gamma0[s], q0 = bn_grid_code_f64(p->grid, v0);
+        const double direction = fn->r[i] > 0 ? 1 : -1;
+        const double ewgs =
+            p->estimator == BN_ESTIMATOR_EWGS
+                ? p->ewgs_delta * direction * (v0 - q0) / (2 * bn_grid_half_step(p->grid))
+                : 0;
+        const double of_w =
+            clipped_code(w[i], gamma0[s], w0[i], gamma0[s], weight_limit, p->grid) - q0 * gamma0[s];
+        const double of_gamma =
+            clipped_code(w0[i], gamma[s], w0[i], gamma0[s], scale_limit, p->grid) - q0 * gamma0[s];
+        *f += fn->r[i] * ((1 + ewgs) * of_w + bn_lsq_factor(p->grid, n) * of_gamma);
+    }
+    const bn_status status = w && gamma ? BN_OK : BN_FAIL;
+    free(w);
+    free(gamma);
+    return status;
+}
+
 /* The surrogate of BITLINEAR: LINEAR on codes*step and codes*scale, which are
  * made in x and w. */
 static int64_t step_group(const bn_op_spec *b)
@@ -147,8 +196,8 @@ static bn_op_spec linear_of(const bn_op_spec *b, double *x, double *w)
     s.data[2] = b->data[4];
     bn_act_dequantize_f64(b->data[0], b->data[1], rows, bn_tensor_cols(&b->in[0]), step_group(b),
                           x);
-    bn_weight_dequantize_rows_f64(b->data[2], b->data[3], 0, b->in[2].shape[0], b->in[2].shape[1],
-                                  b->params.weight.group_size, w);
+    bn_codes_dequantize_f64(b->in[2].dtype, b->data[2], b->data[3], b->in[2].shape[0],
+                            b->in[2].shape[1], b->params.weight.group_size, w);
     return s;
 }
 
@@ -171,7 +220,8 @@ static bn_status check_op(bn_op_instance *op, op_function *fn, const bn_gradchec
         if (!analytic)
             return BN_FAIL;
         const bn_tensor *x = &fn->run.call.in[surrogate ? linear_input[i] : i];
-        bn_status status = check_input(op->backend, x, analytic, o, eval_op, fn, &entry[i]);
+        const eval_fn eval = op->call.op == BN_OP_WEIGHT_ESTIMATOR ? eval_estimator : eval_op;
+        bn_status status = check_input(op->backend, x, analytic, o, eval, fn, &entry[i]);
         free(analytic);
         BN_TRY(status);
     }
@@ -334,8 +384,8 @@ static bn_status dequantized(const surrogate *s, const bn_tape_node *node, doubl
         bn_act_dequantize_f64(codes, scale, bn_tensor_rows(y), bn_tensor_cols(y),
                               node->params.act.group_size, q);
     else
-        bn_weight_dequantize_rows_f64(codes, scale, 0, y->shape[0], y->shape[1],
-                                      node->params.weight.group_size, q);
+        bn_codes_dequantize_f64(y->dtype, codes, scale, y->shape[0], y->shape[1],
+                                node->params.weight.group_size, q);
 out:
     free(scale);
     free(codes);

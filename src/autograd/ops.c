@@ -34,9 +34,17 @@ bn_quantized bn_act_quant(bn_tape *t, bn_value x, const bn_act_params *params)
     return quantize(t, BN_OP_ACT_QUANT, &(bn_op_params){.act = *params}, x);
 }
 
-bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, const bn_weight_params *params)
+bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, bn_value scale,
+                             const bn_weight_params *params)
 {
-    return quantize(t, BN_OP_WEIGHT_QUANT, &(bn_op_params){.weight = *params}, weight);
+    const bn_op_params p = {.weight = *params};
+    bn_value out[BN_MAX_OUT];
+    bn_tape_record(t, BN_OP_WEIGHT_QUANT, &p, 2, (bn_value[]){weight, scale}, out);
+    bn_quantized q = {.codes = out[0], .scale = out[1]};
+    if (params->estimator != BN_ESTIMATOR_IDENTITY || scale != BN_NO_VALUE)
+        q.codes = record(t, BN_OP_WEIGHT_ESTIMATOR, &p, 3,
+                         (bn_value[]){q.codes, weight, scale == BN_NO_VALUE ? q.scale : scale});
+    return q;
 }
 
 bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight,

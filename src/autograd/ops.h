@@ -13,7 +13,11 @@ bn_value bn_embedding(bn_tape *t, bn_value ids, bn_value weight);
 bn_value bn_linear(bn_tape *t, bn_value x, bn_value weight, bn_value bias);
 bn_value bn_matmul(bn_tape *t, bn_value a, bn_value b);
 bn_quantized bn_act_quant(bn_tape *t, bn_value x, const bn_act_params *params);
-bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, const bn_weight_params *params);
+/* scale: a parameter where params->rule says that it is learned, else BN_NO_VALUE.
+ * With an estimator other than identity or a learned scale the gradient takes the
+ * way of WEIGHT_ESTIMATOR. */
+bn_quantized bn_weight_quant(bn_tape *t, bn_value weight, bn_value scale,
+                             const bn_weight_params *params);
 bn_value bn_bitlinear(bn_tape *t, bn_quantized x, bn_quantized weight,
                       const bn_weight_params *params, bn_value bias);
 bn_value bn_act_fake_quant(bn_tape *t, bn_value x, const bn_act_params *params);

@@ -35,7 +35,7 @@ bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call)
     if (!kernel)
         return bn_error(BN_FAIL, "backend %s has no backward kernel for %s", backend->name,
                         bn_op_table[call->op].name);
-    BN_TRY(check_weight(backend, call, 0));
+    BN_TRY(check_weight(backend, call, backend->weights & 1u << BN_I8));
     return kernel(backend, call);
 }
 

@@ -87,10 +87,13 @@ typedef struct bn_backend_usage {
 struct bn_backend {
     const char *name; /* "cpu", "ref64", "opencl:0" ... */
     bn_dtype real;    /* BN_F32 or BN_F64 */
-    /* Weights that BITLINEAR's forward reads besides BN_T2: mask of 1 << dtype. */
+    /* Weights that BITLINEAR reads besides BN_T2: mask of 1 << dtype (in lanes:
+     * its forward only). */
     unsigned weights;
     /* BITLINEAR's backward products: mask of 1 << bn_backward. */
     unsigned backwards;
+    /* WEIGHT_QUANT makes ternary codes by the mean alone; no WEIGHT_ESTIMATOR. */
+    bool ternary_only;
     bn_kernel_row rows[BN_OP_COUNT];
 
     /* Memory. alloc() gives zeroed memory aligned to BN_ALIGN. */

@@ -3,6 +3,7 @@
 #ifndef BN_BACKEND_OP_H
 #define BN_BACKEND_OP_H
 
+#include "tensor/scheme.h"
 #include "tensor/tensor.h"
 
 enum { BN_MAX_IN = 5, BN_MAX_OUT = 2 };
@@ -64,11 +65,16 @@ typedef struct bn_act_params {
     int64_t group_size; /* one step: BN_PER_TENSOR, BN_PER_ROW (a token), or per G elements */
 } bn_act_params;
 
-/* Of WEIGHT_QUANT, WEIGHT_FAKE_QUANT, BITLINEAR. */
+/* Of WEIGHT_QUANT, WEIGHT_FAKE_QUANT, WEIGHT_ESTIMATOR, BITLINEAR. All zero:
+ * ternary, one scale per tensor, the mean, straight through. */
 typedef struct bn_weight_params {
     int64_t group_size;   /* BN_PER_TENSOR, BN_PER_ROW or G */
     bn_backward backward; /* BITLINEAR */
-    int64_t act_group;    /* BITLINEAR: elements per step of a row of x; 0: not in groups */
+    bn_grid grid;
+    bn_scale_rule rule; /* BN_SCALE_LEARNED: WEIGHT_QUANT has input 1 */
+    bn_estimator estimator;
+    double ewgs_delta;
+    int64_t act_group; /* BITLINEAR: elements per step of a row of x; 0: not in groups */
 } bn_weight_params;
 
 /* Parameters of an op, one member per family. */

@@ -117,8 +117,26 @@ static bn_status infer_weight_quant(bn_op_call *c, bn_dtype real)
     const bn_tensor *w = &c->in[0];
     NEED(is(w, real, 2), "weight must be real [out, in]");
     NEED(group_ok(c->params->weight.group_size, w->shape[1]), "group size must be in 1..in");
-    c->out[0] = with(*w, BN_T2, w->shape[1]);
+    c->out[0] = with(*w, bn_grid_dtype(c->params->weight.grid), w->shape[1]);
     c->out[1] = bn_weight_scale_shape(real, w->shape[0], w->shape[1], c->params->weight.group_size);
+    NEED(present(&c->in[1]) == (c->params->weight.rule == BN_SCALE_LEARNED),
+         "a learned scale, and no other, is an operand");
+    NEED(!present(&c->in[1]) ||
+             (c->in[1].dtype == real && bn_tensor_same_shape(&c->in[1], &c->out[1])),
+         "the scale does not fit the group size");
+    return BN_OK;
+}
+
+static bn_status infer_weight_estimator(bn_op_call *c, bn_dtype real)
+{
+    const bn_tensor *w = &c->in[1];
+    NEED(is(w, real, 2) && bn_tensor_same_shape(&c->in[0], w),
+         "weight must be real, of the shape of its codes");
+    const bn_tensor want =
+        bn_weight_scale_shape(real, w->shape[0], w->shape[1], c->params->weight.group_size);
+    NEED(c->in[2].dtype == real && bn_tensor_same_shape(&c->in[2], &want),
+         "the scale does not fit the group size");
+    c->out[0] = like(&c->in[0]);
     return BN_OK;
 }
 
@@ -174,6 +192,7 @@ static bn_status infer_weight_fake_quant(bn_op_call *c, bn_dtype real)
 {
     NEED(is(&c->in[0], real, 2), "weight must be real [out, in]");
     NEED(group_ok(c->params->weight.group_size, c->in[0].shape[1]), "group size must be in 1..in");
+    NEED(c->params->weight.rule != BN_SCALE_LEARNED, "the scale cannot be learned");
     return infer_unary(c, real);
 }
 
@@ -363,6 +382,7 @@ static const infer_fn infer_table[BN_OP_COUNT] = {
     [BN_OP_MATMUL] = infer_matmul,
     [BN_OP_ACT_QUANT] = infer_act_quant,
     [BN_OP_WEIGHT_QUANT] = infer_weight_quant,
+    [BN_OP_WEIGHT_ESTIMATOR] = infer_weight_estimator,
     [BN_OP_BITLINEAR] = infer_bitlinear,
     [BN_OP_ACT_FAKE_QUANT] = infer_act_fake_quant,
     [BN_OP_WEIGHT_FAKE_QUANT] = infer_weight_fake_quant,

@@ -1,7 +1,7 @@
 /* packed.h - packed model files, format "bitnet-packed" version 1.
  *
  * Specified in docs/packed-format.md; tests/oracle/packed_decoder.py reads the
- * same files independently. Ternary weights are stored as codes with their
+ * same files independently. Quantized weights are stored as codes with their
  * scales, never re-derived; other tensors are float32, or float16/bfloat16 on
  * request. Errors as in h5file.h.
  */
@@ -13,7 +13,7 @@
 
 #include "base/shortfloat.h"
 #include "base/status.h"
-#include "tensor/tensor.h"
+#include "tensor/scheme.h"
 
 #define BN_PACKED_FORMAT "bitnet-packed"
 enum { BN_PACKED_VERSION = 1 };
@@ -21,6 +21,11 @@ enum { BN_PACKED_VERSION = 1 };
 typedef enum bn_encoding {
     BN_ENC_TERNARY2, /* 4 codes per byte */
     BN_ENC_BASE3X5,  /* 5 codes per byte */
+    BN_ENC_BINARY1,  /* bit fields of the other grids (quant/pack.h) */
+    BN_ENC_INT2,
+    BN_ENC_INT3,
+    BN_ENC_INT4,
+    BN_ENC_INT8,
     BN_ENC_FLOAT32,
     BN_ENC_FLOAT16,
     BN_ENC_BFLOAT16,
@@ -29,20 +34,25 @@ typedef enum bn_encoding {
 
 const char *bn_encoding_name(bn_encoding encoding); /* as in files: "base3x5" */
 
-static inline bool bn_encoding_is_ternary(bn_encoding e)
+static inline bool bn_encoding_is_codes(bn_encoding e)
 {
-    return e == BN_ENC_TERNARY2 || e == BN_ENC_BASE3X5;
+    return e < BN_ENC_FLOAT32;
 }
+
+/* The grid whose codes an encoding holds, and the encoding of a grid's bit fields
+ * (of ternary codes ternary2). */
+bn_grid bn_encoding_grid(bn_encoding encoding);
+bn_encoding bn_grid_encoding(bn_grid grid);
 
 /* ---- writing ---- */
 typedef struct bn_packed_tensor {
     const char *name; /* Hugging Face's */
     bn_encoding encoding;
-    int ndim; /* 2 for ternary */
+    int ndim; /* 2 for codes */
     int64_t shape[BN_MAX_DIMS];
-    int64_t group_size;   /* ternary: BN_PER_TENSOR, BN_PER_ROW or G */
-    const uint8_t *codes; /* ternary: BN_T2 rows, whatever the encoding */
-    const float *data;    /* ternary: the scales; else the elements, or NULL if
+    int64_t group_size;   /* of codes: BN_PER_TENSOR, BN_PER_ROW or G */
+    const uint8_t *codes; /* rows of bn_grid_dtype(), whatever the encoding */
+    const float *data;    /* of codes the scales; else the elements, or NULL if
                            * `codes` holds them as a short encoding stores them */
 } bn_packed_tensor;
 
@@ -67,7 +77,7 @@ typedef struct bn_packed_entry {
     bn_encoding encoding;
     int ndim;
     int64_t shape[BN_MAX_DIMS]; /* of the weight, [out, in], not of the bytes */
-    int64_t group_size;         /* ternary only, else 0 */
+    int64_t group_size;         /* of codes only, else 0 */
     uint64_t stored_bytes;      /* in the file, scales included */
 } bn_packed_entry;
 
@@ -85,11 +95,11 @@ const bn_packed_entry *bn_packed_find(const bn_packed *p, const char *name); /* 
 bn_status bn_packed_expect(const bn_packed *p, const char *name, int ndim, const int64_t *shape,
                            const bn_packed_entry **out) BN_MUST_CHECK;
 
-/* A ternary tensor as BN_T2 rows (out * bn_t2_row_bytes(in) bytes) and its
+/* A tensor of codes as rows of bn_grid_dtype() (bn_grid_row_bytes() each) and its
  * scales (bn_scale_count() floats). Checksums, every code, all padding and
  * every scale (finite, > 0) are checked. */
-bn_status bn_packed_read_ternary(bn_packed *p, const bn_packed_entry *entry, uint8_t *codes,
-                                 float *scales) BN_MUST_CHECK;
+bn_status bn_packed_read_codes(bn_packed *p, const bn_packed_entry *entry, uint8_t *codes,
+                               float *scales) BN_MUST_CHECK;
 
 /* Any other tensor as float32; every element is finite. */
 bn_status bn_packed_read_float(bn_packed *p, const bn_packed_entry *entry,

@@ -4,6 +4,7 @@
 #define BN_CHECKPOINT_PACKED_IMPL_H
 
 #include "checkpoint/packed.h"
+#include "quant/pack.h"
 #include "quant/quantize.h"
 
 #define BN_ATTR_FORMAT         "format"
@@ -16,6 +17,13 @@
 #define BN_ATTR_SHAPE          "shape"
 #define BN_ATTR_GROUP_SIZE     "group_size"
 #define BN_SCALE_SUFFIX        "_scale"
+
+/* Bytes of a row of `in` codes in a file. */
+static inline int64_t bn_packed_row_bytes(bn_encoding encoding, int64_t in)
+{
+    return encoding == BN_ENC_BASE3X5 ? bn_b3_row_bytes(in)
+                                      : bn_bits_row_bytes(bn_encoding_grid(encoding), in);
+}
 
 /* Dimensions of the scales into shape[2]; returns their number. */
 static inline int bn_packed_scale_shape(int64_t out, int64_t in, int64_t group_size, int64_t *shape)

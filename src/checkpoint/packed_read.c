@@ -62,7 +62,7 @@ static bn_status read_encoding(bn_packed *p, const bn_h5_entry *array, bn_encodi
 }
 
 /* Codes and scales must have the dimensions that shape and group size give. */
-static bn_status ternary_entry(bn_packed *p, bn_packed_entry *e)
+static bn_status codes_entry(bn_packed *p, bn_packed_entry *e)
 {
     const char *path = bn_h5_path(p->file);
     const bn_h5_entry *codes, *scales;
@@ -75,9 +75,7 @@ static bn_status ternary_entry(bn_packed *p, bn_packed_entry *e)
     if (!bn_group_size_ok(e->shape[1], e->group_size))
         return bn_error(BN_BAD_DATA, "%s: %s: group_size: expected 0, -1 or 32 to %lld, found %lld",
                         path, e->name, (long long)e->shape[1], (long long)e->group_size);
-    const int64_t bytes[2] = {e->shape[0], e->encoding == BN_ENC_BASE3X5
-                                               ? bn_b3_row_bytes(e->shape[1])
-                                               : bn_t2_row_bytes(e->shape[1])};
+    const int64_t bytes[2] = {e->shape[0], bn_packed_row_bytes(e->encoding, e->shape[1])};
     BN_TRY(bn_h5_expect(p->file, e->name, BN_H5_U8, 2, bytes, &codes));
     snprintf(name, sizeof name, "%s%s", e->name, BN_SCALE_SUFFIX);
     const int ndim = bn_packed_scale_shape(e->shape[0], e->shape[1], e->group_size, shape);
@@ -91,8 +89,10 @@ static bn_status ternary_entry(bn_packed *p, bn_packed_entry *e)
 static bn_status read_entry(bn_packed *p, const bn_h5_entry *array, bn_packed_entry *e)
 {
     static const bn_h5_type types[BN_ENC_COUNT] = {
-        [BN_ENC_TERNARY2] = BN_H5_U8, [BN_ENC_BASE3X5] = BN_H5_U8,   [BN_ENC_FLOAT32] = BN_H5_F32,
-        [BN_ENC_FLOAT16] = BN_H5_F16, [BN_ENC_BFLOAT16] = BN_H5_U16,
+        [BN_ENC_TERNARY2] = BN_H5_U8,  [BN_ENC_BASE3X5] = BN_H5_U8,  [BN_ENC_BINARY1] = BN_H5_U8,
+        [BN_ENC_INT2] = BN_H5_U8,      [BN_ENC_INT3] = BN_H5_U8,     [BN_ENC_INT4] = BN_H5_U8,
+        [BN_ENC_INT8] = BN_H5_U8,      [BN_ENC_FLOAT32] = BN_H5_F32, [BN_ENC_FLOAT16] = BN_H5_F16,
+        [BN_ENC_BFLOAT16] = BN_H5_U16,
     };
     char what[BN_H5_NAME_MAX + 16];
     *e = (bn_packed_entry){.name = array->name, .stored_bytes = array->stored_bytes};
@@ -103,13 +103,13 @@ static bn_status read_entry(bn_packed *p, const bn_h5_entry *array, bn_packed_en
     bn_status status = bn_tensor_check(&shape, what);
     if (status != BN_OK)
         return bn_error_in(status, bn_h5_path(p->file));
-    if (bn_encoding_is_ternary(e->encoding))
-        return ternary_entry(p, e);
+    if (bn_encoding_is_codes(e->encoding))
+        return codes_entry(p, e);
     const bn_h5_entry *found;
     return bn_h5_expect(p->file, array->name, types[e->encoding], e->ndim, e->shape, &found);
 }
 
-/* A dataset without an encoding must be the scales of a ternary tensor. */
+/* A dataset without an encoding must be the scales of a tensor of codes. */
 static bn_status check_scales(const bn_packed *p, const bn_h5_entry *array)
 {
     char name[BN_H5_NAME_MAX + 1];
@@ -117,11 +117,11 @@ static bn_status check_scales(const bn_packed *p, const bn_h5_entry *array)
     if (size > suffix && strcmp(array->name + size - suffix, BN_SCALE_SUFFIX) == 0) {
         snprintf(name, sizeof name, "%.*s", (int)(size - suffix), array->name);
         const bn_packed_entry *owner = bn_packed_find(p, name);
-        if (owner && bn_encoding_is_ternary(owner->encoding))
+        if (owner && bn_encoding_is_codes(owner->encoding))
             return BN_OK;
     }
     return bn_error(BN_BAD_DATA,
-                    "%s: %s: expected an encoding or a ternary tensor to be the "
+                    "%s: %s: expected an encoding or a tensor of codes to be the "
                     "scales of, found neither",
                     bn_h5_path(p->file), array->name);
 }
@@ -223,9 +223,17 @@ bn_status bn_packed_expect(const bn_packed *p, const char *name, int ndim, const
 
 static bn_status code_error(const bn_packed *p, const bn_packed_entry *e, const bn_code_fault *f)
 {
-    const char *expected = f->padding                      ? "padding 1"
-                           : e->encoding == BN_ENC_BASE3X5 ? "a byte up to 242"
-                                                           : "a field up to 2";
+    const bn_grid_info *g = &bn_grid_table[bn_encoding_grid(e->encoding)];
+    const bool bits = bn_encoding_grid(e->encoding) != BN_GRID_TERNARY;
+    const char *what = e->encoding == BN_ENC_BASE3X5 ? "a byte" : "a field";
+    char expected[32];
+    if (f->padding)
+        snprintf(expected, sizeof expected, "padding %d", bits ? 0 : 1);
+    else
+        snprintf(expected, sizeof expected, "%s up to %d", what,
+                 e->encoding == BN_ENC_BASE3X5 ? BN_B3_MAX_BYTE
+                 : g->odd                      ? g->max
+                                               : 2 * g->max);
     return bn_error(BN_BAD_DATA, "%s: %s: row %lld, byte %lld, element %lld: expected %s, found %d",
                     bn_h5_path(p->file), e->name, (long long)f->row, (long long)f->byte,
                     (long long)f->index, expected, f->value);
@@ -240,24 +248,29 @@ static bn_status read_codes(bn_packed *p, const bn_packed_entry *e, uint8_t *cod
         BN_TRY(bn_h5_read(p->file, array, codes));
         return bn_t2_check(codes, out, in, &fault) ? BN_OK : code_error(p, e, &fault);
     }
-    uint8_t *b3 = malloc(array->bytes);
-    if (!b3)
+    const bn_grid grid = bn_encoding_grid(e->encoding);
+    const bool base3 = e->encoding == BN_ENC_BASE3X5;
+    uint8_t *stored = malloc(array->bytes);
+    if (!stored)
         return bn_error_nomem(e->name, array->bytes);
-    bn_status status = bn_h5_read(p->file, array, b3);
-    if (status == BN_OK && !bn_b3_check(b3, out, in, &fault))
+    bn_status status = bn_h5_read(p->file, array, stored);
+    if (status == BN_OK && !(base3 ? bn_b3_check(stored, out, in, &fault)
+                                   : bn_bits_check(grid, stored, out, in, &fault)))
         status = code_error(p, e, &fault);
-    if (status == BN_OK)
-        bn_b3_to_t2(b3, out, in, codes);
-    free(b3);
+    if (status == BN_OK && base3)
+        bn_b3_to_t2(stored, out, in, codes);
+    else if (status == BN_OK)
+        bn_bits_unpack(grid, stored, out, in, codes);
+    free(stored);
     return status;
 }
 
-bn_status bn_packed_read_ternary(bn_packed *p, const bn_packed_entry *e, uint8_t *codes,
-                                 float *scales)
+bn_status bn_packed_read_codes(bn_packed *p, const bn_packed_entry *e, uint8_t *codes,
+                               float *scales)
 {
     char name[BN_H5_NAME_MAX + sizeof BN_SCALE_SUFFIX];
-    if (!bn_encoding_is_ternary(e->encoding))
-        return bn_error(BN_BAD_DATA, "%s: %s: expected a ternary tensor, found %s",
+    if (!bn_encoding_is_codes(e->encoding))
+        return bn_error(BN_BAD_DATA, "%s: %s: expected a tensor of codes, found %s",
                         bn_h5_path(p->file), e->name, bn_encoding_name(e->encoding));
     BN_TRY(read_codes(p, e, codes));
     snprintf(name, sizeof name, "%s%s", e->name, BN_SCALE_SUFFIX);
@@ -272,7 +285,7 @@ bn_status bn_packed_read_ternary(bn_packed *p, const bn_packed_entry *e, uint8_t
 
 bn_status bn_packed_read_float(bn_packed *p, const bn_packed_entry *e, float *data)
 {
-    if (bn_encoding_is_ternary(e->encoding))
+    if (bn_encoding_is_codes(e->encoding))
         return bn_error(BN_BAD_DATA, "%s: %s: expected a float tensor, found %s",
                         bn_h5_path(p->file), e->name, bn_encoding_name(e->encoding));
     const bn_h5_entry *array = bn_h5_find(p->file, e->name);

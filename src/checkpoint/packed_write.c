@@ -10,15 +10,18 @@
 #include "quant/quantize.h"
 
 /* A caller's tensor must be one that a reader accepts. */
-static bn_status ternary_check(const bn_packed_tensor *t)
+static bn_status codes_check(const bn_packed_tensor *t)
 {
     bn_code_fault fault;
     if (t->ndim != 2 || !bn_group_size_ok(t->shape[1], t->group_size))
         return bn_error(BN_FAIL, "%s: %d dimensions and group size %lld cannot be packed", t->name,
                         t->ndim, (long long)t->group_size);
-    if (!bn_t2_check(t->codes, t->shape[0], t->shape[1], &fault))
-        return bn_error(BN_FAIL, "%s: row %lld, element %lld: field %d is not a ternary code",
-                        t->name, (long long)fault.row, (long long)fault.index, fault.value);
+    const bn_grid grid = bn_encoding_grid(t->encoding);
+    if (!bn_codes_check(grid, t->codes, t->shape[0], t->shape[1], &fault))
+        return bn_error(BN_FAIL, "%s: row %lld, element %lld: %s %d is not a %s code", t->name,
+                        (long long)fault.row, (long long)fault.index,
+                        grid == BN_GRID_TERNARY ? "field" : "number", fault.value,
+                        bn_grid_table[grid].name);
     const int64_t scales = bn_scale_count(t->shape[0], t->shape[1], t->group_size);
     for (int64_t i = 0; i < scales; i++)
         if (!(isfinite(t->data[i]) && t->data[i] > 0))
@@ -31,37 +34,40 @@ static bn_status put_tensor_attrs(bn_h5_writer *w, const bn_packed_tensor *t)
 {
     BN_TRY(bn_h5_put_string(w, t->name, BN_ATTR_ENCODING, bn_encoding_name(t->encoding)));
     BN_TRY(bn_h5_put_i64s(w, t->name, BN_ATTR_SHAPE, t->ndim, t->shape));
-    if (bn_encoding_is_ternary(t->encoding))
+    if (bn_encoding_is_codes(t->encoding))
         BN_TRY(bn_h5_put_i64(w, t->name, BN_ATTR_GROUP_SIZE, t->group_size));
     return BN_OK;
 }
 
-static bn_status put_ternary(bn_h5_writer *w, const bn_packed_tensor *t)
+static bn_status put_codes(bn_h5_writer *w, const bn_packed_tensor *t)
 {
     bn_status status = BN_OK;
-    uint8_t *b3 = NULL;
+    uint8_t *stored = NULL;
     char scale_name[BN_H5_NAME_MAX + 1];
     const int64_t out = t->shape[0], in = t->shape[1];
-    BN_TRY(ternary_check(t));
+    BN_TRY(codes_check(t));
     if (snprintf(scale_name, sizeof scale_name, "%s%s", t->name, BN_SCALE_SUFFIX) >=
         (int)sizeof scale_name)
         return bn_error(BN_FAIL, "%s: the name is too long", t->name);
-    bn_h5_array codes = {t->name, BN_H5_U8, 2, {out, bn_t2_row_bytes(in)}, t->codes};
+    bn_h5_array codes = {
+        t->name, BN_H5_U8, 2, {out, bn_packed_row_bytes(t->encoding, in)}, t->codes};
     bn_h5_array scales = {.name = scale_name, .type = BN_H5_F32, .data = t->data};
     scales.ndim = bn_packed_scale_shape(out, in, t->group_size, scales.shape);
-    if (t->encoding == BN_ENC_BASE3X5) {
-        codes.shape[1] = bn_b3_row_bytes(in);
-        b3 = malloc((size_t)(out * codes.shape[1]));
-        if (!b3)
+    if (t->encoding != BN_ENC_TERNARY2) {
+        stored = malloc((size_t)(out * codes.shape[1]));
+        if (!stored)
             return bn_error_nomem(t->name, (unsigned long long)(out * codes.shape[1]));
-        bn_b3_from_t2(t->codes, out, in, b3);
-        codes.data = b3;
+        if (t->encoding == BN_ENC_BASE3X5)
+            bn_b3_from_t2(t->codes, out, in, stored);
+        else
+            bn_bits_pack(bn_encoding_grid(t->encoding), t->codes, out, in, stored);
+        codes.data = stored;
     }
     BN_TRY_OUT(bn_h5_put(w, &codes));
     BN_TRY_OUT(put_tensor_attrs(w, t));
     BN_TRY_OUT(bn_h5_put(w, &scales));
 out:
-    free(b3);
+    free(stored);
     return status;
 }
 
@@ -146,7 +152,7 @@ bn_status bn_packed_write(const char *path, const bn_packed_info *info,
             status = bn_error(BN_FAIL, "%s: a packed tensor's name has no '/'", t->name);
             goto out;
         }
-        BN_TRY_OUT(bn_encoding_is_ternary(t->encoding) ? put_ternary(w, t) : put_float(w, t));
+        BN_TRY_OUT(bn_encoding_is_codes(t->encoding) ? put_codes(w, t) : put_float(w, t));
     }
     return bn_h5_commit(w);
 out:

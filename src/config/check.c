@@ -89,14 +89,44 @@ static bn_status check_scheme(const bn_config *c, const char *name, const char *
     return check_activations(c, name, path);
 }
 
+/* Estimators other than the plain ones need the codes of the integer product. */
+static bn_status check_estimators(const bn_config *c, const char *name, const char *section)
+{
+    const bool learned = c->quantization.scale_estimator == BN_SCALE_ESTIMATOR_LEARNED;
+    const char *scale =
+        bn_config_word("quantization.scale_estimator", (int)c->quantization.scale_estimator);
+    const char *gradient =
+        bn_config_word("quantization.gradient_estimator", (int)c->quantization.gradient_estimator);
+    if (!bn_config_quantized(c))
+        return BN_OK;
+    if (learned && !bn_config_quantized_activations(c))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: %s.scale_estimator: with activation_bits none expected absmean or "
+                        "absmedian, found %s",
+                        name, section, scale);
+    if (c->quantization.gradient_estimator != BN_GRADIENT_ESTIMATOR_IDENTITY &&
+        !bn_config_quantized_activations(c))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: %s.gradient_estimator: with activation_bits none expected identity, "
+                        "found %s",
+                        name, section, gradient);
+    if (c->quantization.gradient_estimator == BN_GRADIENT_ESTIMATOR_LSQ && !learned)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: %s.scale_estimator: gradient_estimator lsq expects learned, found %s",
+                        name, section, scale);
+    return BN_OK;
+}
+
 static bn_status check_quantization(const bn_config *c, const char *name)
 {
     char path[64];
     BN_TRY(check_scheme(c, name, "quantization"));
+    BN_TRY(check_estimators(c, name, "quantization"));
     for (size_t i = 0; i < c->quantization.rules.count; i++) {
         const bn_config view = bn_config_under(c, &c->quantization.rules.items[i]);
         snprintf(path, sizeof path, "quantization.rules[%zu]", i);
         BN_TRY(check_scheme(&view, name, path));
+        BN_TRY(check_estimators(&view, name, path));
     }
     return BN_OK;
 }

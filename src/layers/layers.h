@@ -40,6 +40,7 @@ typedef struct bn_linear_layer {
     bool closes_block; /* reads the inside of a block, writes to the residual stream */
     bn_quant_spec quant;
     bn_param *weight, *bias; /* weight is NULL when only packed */
+    bn_param *weight_scale;  /* learned; NULL where the scale is made from the weight */
     bn_tensor codes, scale;  /* packed weight; absent memory unless packed */
     const bn_lora *lora;     /* borrowed: the adapter in use; NULL: none */
 } bn_linear_layer;
@@ -55,6 +56,12 @@ void bn_linear_layer_quantize(bn_linear_layer *layer, const bn_quant_spec *spec)
  * and scale get their shapes and wait for memory. */
 bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set,
                                    bool packed) BN_MUST_CHECK;
+
+/* Runs WEIGHT_QUANT once, outside any tape: codes and scale of `weight`, the
+ * layer's or another, into tensors of the shapes of layer->codes and layer->scale. */
+bn_status bn_linear_layer_codes(const bn_linear_layer *layer, bn_backend *backend,
+                                const bn_tensor *weight, const bn_tensor *codes,
+                                const bn_tensor *scale) BN_MUST_CHECK;
 
 /* An input that several layers share is quantized once: begin with {x}. */
 typedef struct bn_linear_input {

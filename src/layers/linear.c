@@ -30,17 +30,35 @@ static bool packs(const bn_linear_layer *layer)
 bn_status bn_linear_layer_register(bn_linear_layer *layer, bn_param_set *set, bool packed)
 {
     if (packs(layer)) {
-        layer->codes = bn_tensor_2d(BN_T2, layer->out, layer->in);
+        layer->codes =
+            bn_tensor_2d(bn_grid_dtype(layer->quant.weight.params.grid), layer->out, layer->in);
         layer->scale = bn_weight_scale_shape(set->real, layer->out, layer->in,
                                              layer->quant.weight.params.group_size);
     }
     if (!packed || !packs(layer))
         BN_TRY(bn_layer_param(set, layer->name, "weight", BN_PARAM_LINEAR, 2,
                               (const int64_t[]){layer->out, layer->in}, &layer->weight));
+    if (!packed && packs(layer) && layer->quant.weight.params.rule == BN_SCALE_LEARNED)
+        BN_TRY(bn_layer_param(set, layer->name, "weight_scale", BN_PARAM_SCALE, layer->scale.ndim,
+                              layer->scale.shape, &layer->weight_scale));
     if (layer->has_bias)
         BN_TRY(bn_layer_param(set, layer->name, "bias", BN_PARAM_BIAS, 1,
                               (const int64_t[]){layer->out}, &layer->bias));
     return BN_OK;
+}
+
+bn_status bn_linear_layer_codes(const bn_linear_layer *layer, bn_backend *backend,
+                                const bn_tensor *weight, const bn_tensor *codes,
+                                const bn_tensor *scale)
+{
+    const bn_op_params params = {.weight = layer->quant.weight.params};
+    bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
+    call.in[0] = *weight;
+    if (layer->weight_scale)
+        call.in[1] = layer->weight_scale->value;
+    call.out[0] = *codes;
+    call.out[1] = *scale;
+    return bn_backend_forward_alone(backend, &call);
 }
 
 /* Appends a site to a capturing trace; a failure shows as BN_NO_VALUE. */
@@ -82,7 +100,9 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
         w.scale = bn_tape_input(g->tape, &layer->scale);
     } else {
         bn_value weight = bn_tape_param(g->tape, layer->weight);
-        w = bn_weight_quant(g->tape, weight, &spec->weight.params);
+        const bn_value scale =
+            layer->weight_scale ? bn_tape_param(g->tape, layer->weight_scale) : BN_NO_VALUE;
+        w = bn_weight_quant(g->tape, weight, scale, &spec->weight.params);
         if (!capture(g, weight, w, spec->weight.params.group_size, true))
             return BN_NO_VALUE;
     }

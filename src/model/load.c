@@ -83,7 +83,7 @@ static bn_status open_head(bn_loaded *loaded, const char *config_json, const cha
     return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, loaded->path);
 }
 
-/* Weights that are ternary while the activations stay float. */
+/* Weights that are quantized while the activations stay float. */
 static bool is_weight_only(const bn_linear_layer *layer)
 {
     return layer->quant.weight.quantized && !layer->quant.act.quantized;
@@ -169,6 +169,14 @@ static bn_checkpoint_param wanted_weight(const bn_linear_layer *layer, char name
 static bn_status check_params(const bn_loaded *loaded, const bn_checkpoint *file)
 {
     const bn_param_set *set = &loaded->model->params;
+    for (int i = 0; i < loaded->model->n_linears; i++) {
+        const bn_linear_layer *layer = loaded->model->linears[i];
+        if (!layer->weight && layer->quant.weight.params.rule == BN_SCALE_LEARNED)
+            return bn_error(BN_USAGE,
+                            "%s: %s has a learned scale: a base of adapters is a packed file then "
+                            "(bitnet-export)",
+                            loaded->path, layer->name);
+    }
     for (int i = 0; i < bn_checkpoint_count(file); i++) {
         bn_checkpoint_param found;
         bn_checkpoint_describe(file, i, &found);
@@ -270,21 +278,23 @@ out:
 
 /* ---- packed files ---- */
 
-/* A ternary weight of the layer: into its packed memory, or, times its scales,
+/* The codes of a layer's weight: into its packed memory, or, times its scales,
  * into its float weight. */
-static bn_status read_ternary(bn_loaded *loaded, bn_packed *file, const bn_linear_layer *layer,
-                              const bn_packed_entry *entry)
+static bn_status read_packed_codes(bn_loaded *loaded, bn_packed *file, const bn_linear_layer *layer,
+                                   const bn_packed_entry *entry)
 {
     bn_backend *be = loaded->model->backend;
     const int64_t group = layer->quant.weight.params.group_size;
     const int64_t scales = bn_scale_count(layer->out, layer->in, group);
-    const bn_tensor shape = bn_tensor_2d(BN_T2, layer->out, layer->in);
+    const bn_grid grid = layer->quant.weight.params.grid;
+    const bn_tensor shape = bn_tensor_2d(bn_grid_dtype(grid), layer->out, layer->in);
     bn_status status = BN_OK;
     float *values = NULL;
-    if (!bn_encoding_is_ternary(entry->encoding) || entry->group_size != group)
+    if (!bn_encoding_is_codes(entry->encoding) || bn_encoding_grid(entry->encoding) != grid ||
+        entry->group_size != group)
         return bn_error(BN_BAD_DATA,
-                        "%s: %s: expected ternary codes in groups of %lld, found %s of %lld",
-                        loaded->path, entry->name, (long long)group,
+                        "%s: %s: expected %s codes in groups of %lld, found %s of %lld",
+                        loaded->path, entry->name, bn_grid_table[grid].name, (long long)group,
                         bn_encoding_name(entry->encoding), (long long)entry->group_size);
     uint8_t *codes = malloc(bn_tensor_bytes(&shape));
     float *scale = malloc((size_t)scales * sizeof *scale);
@@ -292,10 +302,10 @@ static bn_status read_ternary(bn_loaded *loaded, bn_packed *file, const bn_linea
         status = bn_error_nomem(entry->name, bn_tensor_bytes(&shape));
         goto out;
     }
-    BN_TRY_OUT(bn_packed_read_ternary(file, entry, codes, scale));
+    BN_TRY_OUT(bn_packed_read_codes(file, entry, codes, scale));
     if (layer->weight) {
         BN_TRY_OUT(alloc_staging(loaded->model, &values));
-        bn_weight_dequantize_rows_f32(codes, scale, 0, layer->out, layer->in, group, values);
+        bn_codes_dequantize_f32(shape.dtype, codes, scale, layer->out, layer->in, group, values);
         BN_TRY_OUT(bn_backend_put_f32(be, &layer->weight->value, values, layer->out * layer->in));
     } else {
         BN_TRY_OUT(be->upload(be, &layer->codes, codes));
@@ -314,15 +324,15 @@ static bn_status read_float(bn_loaded *loaded, bn_packed *file, const bn_param *
     const bn_packed_entry *entry;
     const bn_tensor *value = &param->value;
     BN_TRY(bn_packed_expect(file, param->name, value->ndim, value->shape, &entry));
-    if (bn_encoding_is_ternary(entry->encoding))
+    if (bn_encoding_is_codes(entry->encoding))
         return bn_error(BN_BAD_DATA, "%s: %s: expected a float tensor, found %s", loaded->path,
                         entry->name, bn_encoding_name(entry->encoding));
     BN_TRY(bn_packed_read_float(file, entry, values));
     return bn_backend_put_f32(loaded->model->backend, value, values, bn_tensor_numel(value));
 }
 
-static bn_status expect_ternary(const bn_packed *file, const bn_linear_layer *layer,
-                                const bn_packed_entry **entry)
+static bn_status expect_codes(const bn_packed *file, const bn_linear_layer *layer,
+                              const bn_packed_entry **entry)
 {
     char name[BN_PARAM_NAME_MAX + 8];
     snprintf(name, sizeof name, "%s.weight", layer->name);
@@ -341,7 +351,7 @@ static bn_status check_packed(const bn_loaded *loaded, const bn_packed *file)
     }
     for (int i = 0; i < model->n_linears; i++)
         if (model->linears[i]->quant.weight.quantized)
-            BN_TRY(expect_ternary(file, model->linears[i], &entry));
+            BN_TRY(expect_codes(file, model->linears[i], &entry));
     for (int i = 0; i < model->params.count; i++) {
         const bn_param *p = model->params.items[i];
         BN_TRY(bn_packed_expect(file, p->name, p->value.ndim, p->value.shape, &entry));
@@ -359,8 +369,8 @@ static bn_status read_packed(bn_loaded *loaded, bn_packed *file)
         const bn_linear_layer *layer = model->linears[i];
         if (!layer->quant.weight.quantized)
             continue;
-        BN_TRY(expect_ternary(file, layer, &entry));
-        BN_TRY(read_ternary(loaded, file, layer, entry));
+        BN_TRY(expect_codes(file, layer, &entry));
+        BN_TRY(read_packed_codes(loaded, file, layer, entry));
     }
     BN_TRY_OUT(alloc_staging(model, &values));
     for (int i = 0; i < model->params.count; i++)

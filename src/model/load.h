@@ -7,7 +7,7 @@
  * A file must hold the tensors that its own config asks for, all of them, with
  * exactly these shapes and encodings, and no others.
  *
- * Layers with ternary weights but float activations have no integer product.
+ * Layers with quantized weights but float activations have no integer product.
  * From a packed file they become float layers whose weights are codes times
  * scales; the numbers are those of training.
  */

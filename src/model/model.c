@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "quant/quantize.h"
 #include "linalg/linalg.h"
 
 static bn_status init_block(bn_model *model, const bn_config *config, int index)
@@ -171,6 +172,29 @@ bn_status bn_model_check_rules(const bn_model *model, const bn_config *config)
     return BN_OK;
 }
 
+/* Whether the backend can do what the layers are to do. */
+static bn_status check_schemes(const bn_model *model, bool packed)
+{
+    const bn_backend *be = model->backend;
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_weight_spec *spec = &model->linears[i]->quant.weight;
+        const bn_weight_params *p = &spec->params;
+        const bool wide = bn_grid_dtype(p->grid) == BN_I8 && !(be->weights & 1u << BN_I8);
+        const bool other = p->grid != BN_GRID_TERNARY || p->rule != BN_SCALE_MEAN ||
+                           p->estimator != BN_ESTIMATOR_IDENTITY;
+        if (spec->quantized && (wide || (other && !packed && be->ternary_only)))
+            return bn_error(
+                BN_NO_DEVICE, "backend %s: quantization: expected %s weights, found %s in %s",
+                be->name,
+                packed ? "ternary or binary"
+                       : "ternary absmean weights with gradient_estimator identity, not"
+                         " other",
+                p->grid == BN_GRID_TERNARY ? "another estimator" : bn_grid_table[p->grid].name,
+                model->linears[i]->name);
+    }
+    return BN_OK;
+}
+
 static bn_status register_transformer(bn_model *model, bool packed)
 {
     bn_param_set *set = &model->params;
@@ -189,6 +213,7 @@ static bn_status register_transformer(bn_model *model, bool packed)
 bn_status bn_model_register(bn_model *model, bn_model_mode mode)
 {
     const bool packed = mode == BN_MODEL_PACKED;
+    BN_TRY(check_schemes(model, packed));
     BN_TRY(bn_model_is_classifier(model)
                ? bn_classifier_register(&model->classifier, &model->params, packed)
                : register_transformer(model, packed));
@@ -395,17 +420,38 @@ bn_status bn_model_init(bn_model *model, uint64_t seed)
         free(values);
         BN_TRY(status);
     }
+    return bn_model_init_scales(model);
+}
+
+/* The scale that the mean gives, as the one that learning starts from. */
+static bn_status init_scale(const bn_model *model, const bn_linear_layer *layer)
+{
+    bn_backend *be = model->backend;
+    const bn_weight_params *p = &layer->quant.weight.params;
+    const int64_t n = layer->out * layer->in, scales = bn_tensor_numel(&layer->scale);
+    float *values = malloc((size_t)(n + scales) * sizeof *values);
+    if (!values)
+        return bn_error_nomem(layer->name, (size_t)(n + scales) * sizeof *values);
+    bn_status status = bn_backend_get_f32(be, &layer->weight->value, values, n);
+    bn_grid_scales_f32(p->grid, BN_SCALE_MEAN, values, layer->out, layer->in, p->group_size,
+                       values + n);
+    if (status == BN_OK)
+        status = bn_backend_put_f32(be, &layer->weight_scale->value, values + n, scales);
+    free(values);
+    return status;
+}
+
+bn_status bn_model_init_scales(bn_model *model)
+{
+    for (int i = 0; i < model->n_linears; i++)
+        if (model->linears[i]->weight_scale)
+            BN_TRY(init_scale(model, model->linears[i]));
     return BN_OK;
 }
 
 bn_status bn_model_pack_layer(bn_model *model, bn_linear_layer *layer, const bn_tensor *weight)
 {
-    const bn_op_params params = {.weight = layer->quant.weight.params};
-    bn_op_call call = {.op = BN_OP_WEIGHT_QUANT, .params = &params};
-    call.in[0] = *weight;
-    call.out[0] = layer->codes;
-    call.out[1] = layer->scale;
-    return bn_backend_forward_alone(model->backend, &call);
+    return bn_linear_layer_codes(layer, model->backend, weight, &layer->codes, &layer->scale);
 }
 
 bn_status bn_model_pack(bn_model *model)

@@ -97,7 +97,11 @@ bn_status bn_model_init(bn_model *model, uint64_t seed) BN_MUST_CHECK;
 bn_status bn_model_pack_layer(bn_model *model, bn_linear_layer *layer,
                               const bn_tensor *weight) BN_MUST_CHECK;
 
-/* Quantizes every ternary BitLinear once into model->packed, so that graphs
+/* Learned weight scales from the weights as they are: bn_model_init() does it, and
+ * whoever changes weights from outside. */
+bn_status bn_model_init_scales(bn_model *model) BN_MUST_CHECK;
+
+/* Quantizes every BitLinear with quantized weights once into model->packed, so that graphs
  * recorded afterwards read codes instead of weights. */
 bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
 
@@ -116,7 +120,7 @@ bn_status bn_model_quantize_head(bn_model *model) BN_MUST_CHECK;
 /* Elements of all weights, whether they are float or packed. */
 int64_t bn_model_numel(const bn_model *model);
 
-/* Bytes of codes and scales of all ternary BitLinear layers. */
+/* Bytes of codes and scales of all BitLinear layers with quantized weights. */
 size_t bn_model_packed_bytes(const bn_model *model);
 
 /* Graphs. ids i32 [B,T]; labels i32 [B,T] (-100 = ignored).

@@ -118,8 +118,8 @@ static bn_status freeze_residuals(check_state *s)
         } else {
             const bn_tensor *scale = bn_tape_tensor(s->captured.tape, site->q.scale);
             if (site->is_weight)
-                bn_weight_dequantize_rows_f64(bn_tensor_data(codes), bn_tensor_data(scale), 0, rows,
-                                              cols, site->group_size, r);
+                bn_codes_dequantize_f64(codes->dtype, bn_tensor_data(codes), bn_tensor_data(scale),
+                                        rows, cols, site->group_size, r);
             else
                 bn_act_dequantize_f64(bn_tensor_data(codes), bn_tensor_data(scale), rows, cols,
                                       site->group_size, r);
@@ -209,6 +209,20 @@ static bn_status make_adapter(check_state *s, const bn_config *config, uint64_t 
     return BN_OK;
 }
 
+/* The frozen model is the surrogate of the straight-through estimator alone. */
+static bn_status check_estimators(const bn_model *model)
+{
+    for (int i = 0; i < model->n_linears; i++) {
+        const bn_linear_layer *layer = model->linears[i];
+        if (layer->weight_scale || layer->quant.weight.params.estimator != BN_ESTIMATOR_IDENTITY)
+            return bn_error(BN_USAGE,
+                            "%s: the gradient check of a model is for gradient_estimator identity "
+                            "without learned scales; tests/ops check the others",
+                            layer->name);
+    }
+    return BN_OK;
+}
+
 static void clear_state(check_state *s)
 {
     check_graph *graphs[] = {&s->captured, &s->frozen};
@@ -235,6 +249,7 @@ bn_status bn_model_check_gradients(const bn_config *config, int64_t vocab, int64
     *out = (bn_model_check){0};
     BN_TRY(bn_ref_backend_new(BN_F64, &s.backend));
     BN_TRY_OUT(bn_model_create(config, vocab, s.backend, BN_MODEL_FLOAT, &s.model));
+    BN_TRY_OUT(check_estimators(s.model));
     BN_TRY_OUT(bn_model_alloc(s.model, true));
     BN_TRY_OUT(bn_model_init(s.model, seed));
     BN_TRY_OUT(make_adapter(&s, config, seed));

@@ -102,11 +102,22 @@ static size_t weight_quant_scratch(const bn_backend *backend, const bn_op_call *
     return sums_bytes(c);
 }
 
+/* bn_backend.ternary_only */
+static bn_status check_scheme(const bn_op_call *c)
+{
+    const bn_weight_params *p = &c->params->weight;
+    if (p->grid == BN_GRID_TERNARY && p->rule == BN_SCALE_MEAN)
+        return BN_OK;
+    return bn_error(BN_FAIL, "%s: OpenCL makes ternary codes from the mean of |w|, no others",
+                    bn_op_table[c->op].name);
+}
+
 static bn_status weight_quant_forward(bn_backend *backend, const bn_op_call *c)
 {
     bn_ocl *ocl = bn_ocl_of(backend);
     weight w = weight_of(c);
     int64_t per_item = 1, groups;
+    BN_TRY(check_scheme(c));
     BN_TRY(weight_scales(ocl, c, &c->out[1], &c->scratch));
     if (ocl->cpu_shape)
         groups = bn_ocl_row_groups(ocl, w.O, w.I, &per_item);
@@ -134,6 +145,7 @@ static bn_status weight_fake_quant_forward(bn_backend *backend, const bn_op_call
     int64_t n = w.O * w.I;
     size_t skip = bn_align_up(sums_bytes(c), BN_ALIGN);
     bn_tensor scale = bn_ocl_part(&c->scratch, skip, bn_tensor_bytes(&c->scratch) - skip);
+    BN_TRY(check_scheme(c));
     BN_TRY(weight_scales(ocl, c, &scale, &c->scratch));
     return BN_OCL_LAUNCH(ocl, BN_OCL_K_WEIGHT_FAKE_QUANT, bn_ocl_flat_groups(ocl, n), 1, 1,
                          BN_OCL_T(&c->in[0]), BN_OCL_T(&scale), BN_OCL_T(&c->out[0]), BN_OCL_L(n),

@@ -1,18 +1,22 @@
 /* analysis.h - how much a weight lost in quantization, and what its codes say.
  *
  * Host arrays, double sums in row-major order; nothing allocates or fails.
- * With w the shadow weight and v = q*gamma its ternary form, over all elements:
+ * With w the shadow weight and v = q*gamma its quantized form, over all elements:
  *
  *   MSE     = mean (w-v)^2
  *   SQNR    = 10 log10(sum w^2 / sum (w-v)^2) dB   (+inf when v = w)
  *   cosine  = sum w v / sqrt(sum w^2 sum v^2)      (0 when either is all zero)
- *   entropy = -sum p log2 p over the shares of -1, 0, +1, in bits per weight
- *             (at most log2 3 = 1.585)
+ *   entropy = -sum p log2 p over the shares of the codes, in bits per weight
+ *             (of ternary codes at most log2 3 = 1.585)
+ *
+ * Codes are BN_T2 rows or BN_I8 (tensor/scheme.h), which `dtype` says.
  */
 #ifndef BN_QUANT_ANALYSIS_H
 #define BN_QUANT_ANALYSIS_H
 
 #include <stdint.h>
+
+#include "tensor/tensor.h"
 
 enum { BN_WORST_GROUPS = 5 };
 
@@ -23,7 +27,7 @@ typedef struct bn_group_error {
 } bn_group_error;
 
 typedef struct bn_code_stats {
-    int64_t count[3]; /* of -1, 0, +1 */
+    int64_t count[3]; /* of negative codes, of 0, of positive ones */
     double entropy_bits;
     int64_t dead_rows; /* rows whose codes are all 0: outputs that are constant */
 } bn_code_stats;
@@ -37,23 +41,25 @@ typedef struct bn_quant_error {
     int worst_count;
 } bn_quant_error;
 
-/* Histogram, entropy and dead rows of valid T2 rows. */
-void bn_code_stats_of(const uint8_t *packed, int64_t rows, int64_t cols, bn_code_stats *out);
+/* Histogram, entropy and dead rows of valid codes. */
+void bn_code_stats_of(bn_dtype dtype, const void *codes, int64_t rows, int64_t cols,
+                      bn_code_stats *out);
 
-/* Everything above for a weight, its packed codes and scales (layout as in
+/* Everything above for a weight, its codes and scales (layout as in
  * quant/quantize.h). */
 void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t group_size,
-                       const uint8_t *packed, const float *scale, bn_quant_error *out);
+                       bn_dtype dtype, const void *codes, const float *scale, bn_quant_error *out);
 
-/* Number of codes that differ between two packed weights of one shape. */
-int64_t bn_t2_flips(const uint8_t *a, const uint8_t *b, int64_t rows, int64_t cols);
+/* Number of codes that differ between two weights of one shape. */
+int64_t bn_code_flips(bn_dtype dtype, const void *a, const void *b, int64_t rows, int64_t cols);
 
 /* How many codes go back: of those that differ between `before` and `now`, the
- * ones that move against their last move, which `direction` keeps (T2 rows: -1,
- * 0 for never, +1). Brings `direction` up to date; `change` is scratch of the
- * same size. Oscillation as in Nagel et al., arXiv 2203.11086, equation 5. */
-int64_t bn_t2_oscillations(const uint8_t *before, const uint8_t *now, int64_t rows, int64_t cols,
-                           uint8_t *direction, uint8_t *change);
+ * ones that move against their last move, which `direction` keeps (-1, 0
+ * for never, +1, of the same dtype; of BN_I8 what is neither -1 nor +1 is never). Brings
+ * `direction` up to date; `change` is scratch of the same size. Oscillation as in Nagel et al.,
+ * arXiv 2203.11086, equation 5. */
+int64_t bn_code_oscillations(bn_dtype dtype, const void *before, const void *now, int64_t rows,
+                             int64_t cols, void *direction, void *change);
 
 /* Entropy in bits of a histogram of n counts; 0 when it is empty. */
 double bn_entropy_bits(const int64_t *count, int n);

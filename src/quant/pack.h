@@ -1,4 +1,4 @@
-/* pack.h - the two encodings of ternary codes, and their validation.
+/* pack.h - the encodings of codes, and their validation.
  *
  * ternary2 (BN_T2, in memory and in files): 4 codes per byte; see the diagram
  * in tensor/tensor.h. base3x5 (files only): 5 trits per byte,
@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "tensor/scheme.h"
 
 enum {
     BN_T2_PER_BYTE = 4,
@@ -40,6 +42,12 @@ static inline int bn_t2_get(const uint8_t *row, int64_t k)
     return ((row[k >> 2] >> (2 * (k & 3))) & 3) - 1;
 }
 
+/* Code of element k of a row of BN_T2 or BN_I8. */
+static inline int bn_code_get(bn_dtype dtype, const void *row, int64_t k)
+{
+    return dtype == BN_T2 ? bn_t2_get(row, k) : ((const int8_t *)row)[k];
+}
+
 /* codes [rows, cols] (each -1, 0 or +1) -> T2 rows. */
 void bn_t2_pack(const int8_t *codes, int64_t rows, int64_t cols, uint8_t *packed);
 
@@ -53,12 +61,25 @@ void bn_t2_unpack_span(const uint8_t *row, int64_t k0, int64_t n, int8_t *codes)
 void bn_b3_from_t2(const uint8_t *t2, int64_t rows, int64_t cols, uint8_t *b3);
 void bn_b3_to_t2(const uint8_t *b3, int64_t rows, int64_t cols, uint8_t *t2);
 
-/* What bn_t2_check / bn_b3_check found wrong first, in row-major order. */
+/* Bit fields (files only): codes of any grid in bn_grid_table[grid].bits bits
+ * each. The field is (code + max), halved where codes are odd, so it counts the
+ * codes of the grid from 0; element k of a row is in bits k*bits and following,
+ * from the lowest bit of the row's first byte on. Rows start on byte boundaries,
+ * unused bits of a row's last byte are 0. Codes are rows of bn_grid_dtype(grid). */
+static inline int64_t bn_bits_row_bytes(bn_grid grid, int64_t cols)
+{
+    return (cols * bn_grid_table[grid].bits + 7) / 8;
+}
+
+void bn_bits_pack(bn_grid grid, const void *codes, int64_t rows, int64_t cols, uint8_t *fields);
+void bn_bits_unpack(bn_grid grid, const uint8_t *fields, int64_t rows, int64_t cols, void *codes);
+
+/* What bn_t2_check / bn_b3_check / bn_bits_check found wrong first, in row-major order. */
 typedef struct bn_code_fault {
     int64_t row;
     int64_t byte;  /* within the row */
     int64_t index; /* element of the row; >= cols for padding */
-    int value;     /* T2: the 2-bit field; base3x5: the byte, or the padding trit */
+    int value;     /* T2 and bit fields: the field; base3x5: the byte, or the padding trit */
     bool padding;  /* a place after the row's end that does not hold code 0 */
 } bn_code_fault;
 
@@ -66,5 +87,13 @@ typedef struct bn_code_fault {
  * 242) and all padding holds code 0; else false and *fault is filled. */
 bool bn_t2_check(const uint8_t *packed, int64_t rows, int64_t cols, bn_code_fault *fault);
 bool bn_b3_check(const uint8_t *packed, int64_t rows, int64_t cols, bn_code_fault *fault);
+
+/* The same of bit fields: no field above that of the largest code, no unused bit 1. */
+bool bn_bits_check(bn_grid grid, const uint8_t *fields, int64_t rows, int64_t cols,
+                   bn_code_fault *fault);
+
+/* Whether codes in memory are those of the grid; BN_I8 has no padding. */
+bool bn_codes_check(bn_grid grid, const void *codes, int64_t rows, int64_t cols,
+                    bn_code_fault *fault);
 
 #endif

@@ -12,8 +12,8 @@
  * rows (tensor/tensor.h, quant/pack.h). All dimensions are >= 1; outputs never
  * overlap inputs.
  *
- * Absmean ternary weights and absmax int8 activations: Ma et al., "The Era of
- * 1-bit LLMs", arXiv 2402.17764.
+ * Grids of other codes than ternary ones: tensor/scheme.h. Absmean ternary weights and absmax int8
+ * activations: Ma et al., "The Era of 1-bit LLMs", arXiv 2402.17764.
  */
 #ifndef BN_QUANT_QUANTIZE_H
 #define BN_QUANT_QUANTIZE_H
@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #include "base/checked.h"
-#include "tensor/tensor.h"
+#include "tensor/scheme.h"
 
 /* Smallest weight scale and smallest absmax of an activation row. */
 #define BN_QUANT_FLOOR 1e-5
@@ -67,14 +67,47 @@ static inline bool bn_group_size_ok(int64_t in, int64_t group_size)
 double bn_abs_sum_f32(const float *w, int64_t n);
 double bn_abs_sum_f64(const double *w, int64_t n);
 
-/* gamma = max(mean|w|, 1e-5) of a group from its canonical sum and its size;
- * NaN and infinity pass through. */
-float bn_scale_of_sum_f32(double abs_sum, int64_t count);
-double bn_scale_of_sum_f64(double abs_sum, int64_t count);
+/* gamma = max(per_mean * mean|w|, 1e-5) of a group from its canonical sum and its
+ * size; NaN and infinity pass through. */
+float bn_grid_scale_of_sum_f32(bn_grid grid, double abs_sum, int64_t count);
+double bn_grid_scale_of_sum_f64(bn_grid grid, double abs_sum, int64_t count);
 
-/* Weight scales of a whole weight. Per tensor, the sums of the rows are added
- * in ascending row order. A variant that splits the work over rows calls
- * bn_abs_sum and bn_scale_of_sum itself and keeps that order. */
+/* The same of the lower median of |w| (of n elements the one of rank
+ * ceil(n / 2)) in place of the mean; with a NaN or an infinity in the group NaN
+ * or infinity. */
+float bn_grid_scale_of_median_f32(bn_grid grid, const float *w, int64_t n);
+double bn_grid_scale_of_median_f64(bn_grid grid, const double *w, int64_t n);
+
+/* A scale that was learned: at least 1e-5. */
+float bn_scale_floor_f32(float scale);
+double bn_scale_floor_f64(double scale);
+
+/* Scales of a whole weight by the mean or the median. Per tensor, the sums of
+ * the rows are added in ascending row order. A variant that splits the work over
+ * rows calls the functions above itself and keeps that order. */
+void bn_grid_scales_f32(bn_grid grid, bn_scale_rule rule, const float *w, int64_t out, int64_t in,
+                        int64_t group_size, float *scale);
+void bn_grid_scales_f64(bn_grid grid, bn_scale_rule rule, const double *w, int64_t out, int64_t in,
+                        int64_t group_size, double *scale);
+
+/* The code of v = w * (1/gamma): the nearest of the grid, clamp(rne(v), -max,
+ * max), or of odd codes clamp(2 floor(v/2) + 1, -max, max). NaN gives the code
+ * of 0. */
+int bn_grid_code_f32(bn_grid grid, float v);
+int bn_grid_code_f64(bn_grid grid, double v);
+
+/* Codes of one row of `in` elements in groups of `length`; scale[g * stride] is
+ * that of group g. `codes`: a row of bn_grid_dtype(grid). */
+void bn_grid_codes_row_f32(bn_grid grid, const float *w, int64_t in, int64_t length,
+                           const float *scale, int64_t stride, void *codes);
+void bn_grid_codes_row_f64(bn_grid grid, const double *w, int64_t in, int64_t length,
+                           const double *scale, int64_t stride, void *codes);
+void bn_grid_codes_f32(bn_grid grid, const float *w, int64_t out, int64_t in, int64_t group_size,
+                       const float *scale, void *codes);
+void bn_grid_codes_f64(bn_grid grid, const double *w, int64_t out, int64_t in, int64_t group_size,
+                       const double *scale, void *codes);
+
+/* bn_grid_scales() of the ternary grid and the mean. */
 void bn_weight_scales_f32(const float *w, int64_t out, int64_t in, int64_t group_size,
                           float *scale);
 void bn_weight_scales_f64(const double *w, int64_t out, int64_t in, int64_t group_size,
@@ -138,6 +171,16 @@ void bn_weight_dequantize_rows_f32(const uint8_t *packed, const float *scale, in
                                    int64_t rows, int64_t in, int64_t group_size, float *w);
 void bn_weight_dequantize_rows_f64(const uint8_t *packed, const double *scale, int64_t row0,
                                    int64_t rows, int64_t in, int64_t group_size, double *w);
+
+/* The same of int8 codes, and of either dtype. */
+void bn_wide_dequantize_rows_f32(const int8_t *codes, const float *scale, int64_t row0,
+                                 int64_t rows, int64_t in, int64_t group_size, float *w);
+void bn_wide_dequantize_rows_f64(const int8_t *codes, const double *scale, int64_t row0,
+                                 int64_t rows, int64_t in, int64_t group_size, double *w);
+void bn_codes_dequantize_f32(bn_dtype dtype, const void *codes, const float *scale, int64_t out,
+                             int64_t in, int64_t group_size, float *w);
+void bn_codes_dequantize_f64(bn_dtype dtype, const void *codes, const double *scale, int64_t out,
+                             int64_t in, int64_t group_size, double *w);
 
 /* x_q * step into x [rows, cols]. */
 void bn_act_dequantize_f32(const int8_t *codes, const float *step, int64_t rows, int64_t cols,

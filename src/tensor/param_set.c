@@ -73,7 +73,7 @@ bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind ki
         return bn_error_nomem("a parameter", sizeof *p);
     strcpy(p->name, name);
     p->kind = kind;
-    p->decay = ndim >= 2;
+    p->decay = ndim >= 2 && kind != BN_PARAM_SCALE;
     p->trainable = true;
     p->value = bn_tensor_of(set->real, ndim, shape);
     bn_status status = bn_tensor_check(&p->value, name);

@@ -18,6 +18,7 @@ typedef enum bn_param_kind {
     BN_PARAM_EMBEDDING, /* [vocab, hidden] */
     BN_PARAM_NORM,      /* [C] */
     BN_PARAM_BIAS,      /* [out] */
+    BN_PARAM_SCALE,     /* learned scale of a quantized weight, [1], [out,1] or [out,groups] */
 } bn_param_kind;
 
 enum { BN_PARAM_NAME_MAX = 128 };
@@ -26,7 +27,7 @@ typedef struct bn_param {
     char name[BN_PARAM_NAME_MAX]; /* Hugging Face's, "model.layers.0..." */
     bn_param_kind kind;
     bool hidden;     /* weight [out,in] inside the network, neither embedding nor head; it decays */
-    bool decay;      /* weight decay applies (2-D weights) */
+    bool decay;      /* weight decay applies (matrices) */
     bool trainable;  /* gets a gradient; false: frozen */
     size_t offset;   /* bytes from the start of each role block */
     bn_tensor value; /* has memory after bn_param_set_bind() */
@@ -48,8 +49,8 @@ typedef struct bn_param_set {
 void bn_param_set_init(bn_param_set *set, bn_dtype real);
 void bn_param_set_clear(bn_param_set *set);
 
-/* Adds a parameter of the set's real type; decay is set for 2-D shapes.
- * BN_FAIL for a duplicate or over-long name. */
+/* Adds a parameter of the set's real type; decay is set for 2-D
+ * shapes other than scales. BN_FAIL for a duplicate or over-long name. */
 bn_status bn_param_set_add(bn_param_set *set, const char *name, bn_param_kind kind, int ndim,
                            const int64_t *shape, bn_param **out) BN_MUST_CHECK;
 

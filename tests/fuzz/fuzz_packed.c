@@ -71,7 +71,7 @@ static void read_ternary(bn_packed *p, const bn_packed_entry *e)
     float *scale = malloc((size_t)scales * sizeof *scale);
     if (!codes || !scale)
         fuzz_broken("no memory");
-    if (fuzz_status(bn_packed_read_ternary(p, e, codes, scale), BN_OK)) {
+    if (fuzz_status(bn_packed_read_codes(p, e, codes, scale), BN_OK)) {
         if (!bn_t2_check(codes, out, in, &fault))
             fuzz_broken("a code that is none was accepted");
         for (int64_t i = 0; i < scales; i++)
@@ -111,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             fuzz_broken("a tensor that is not found by its name");
         if (e->stored_bytes > BYTES_MAX)
             fuzz_broken("more bytes than the file has");
-        if (bn_encoding_is_ternary(e->encoding))
+        if (bn_encoding_is_codes(e->encoding))
             read_ternary(p, e);
         else
             read_float(p, e);

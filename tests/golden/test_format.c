@@ -73,7 +73,7 @@ static bn_status write_packed(const char *path)
         scales[i] = scale_at(i);
     bn_t2_pack(codes, OUT, IN, t2);
     for (int i = 0; i < TENSORS; i++) {
-        const bool ternary = bn_encoding_is_ternary(tensors[i].encoding);
+        const bool ternary = bn_encoding_is_codes(tensors[i].encoding);
         list[i] = (bn_packed_tensor){.name = tensors[i].name,
                                      .encoding = tensors[i].encoding,
                                      .ndim = 2,
@@ -165,14 +165,14 @@ static void test_packed_v1(void **state)
         const bn_packed_entry *e;
         assert_ok(bn_packed_expect(p, tensors[i].name, 2, (const int64_t[]){OUT, IN}, &e));
         assert_int_equal(e->encoding, tensors[i].encoding);
-        if (!bn_encoding_is_ternary(e->encoding)) {
+        if (!bn_encoding_is_codes(e->encoding)) {
             assert_ok(bn_packed_read_float(p, e, numbers));
             for (int k = 0; k < OUT * IN; k++)
                 assert_true(numbers[k] == value_at(k));
             continue;
         }
         assert_int_equal(e->group_size, tensors[i].group_size);
-        assert_ok(bn_packed_read_ternary(p, e, t2, numbers));
+        assert_ok(bn_packed_read_codes(p, e, t2, numbers));
         for (int k = 0; k < OUT * IN; k++)
             assert_int_equal(bn_t2_get(t2 + k / IN * bn_t2_row_bytes(IN), k % IN), code_at(k));
         for (int64_t k = 0; k < bn_scale_count(OUT, IN, e->group_size); k++)

@@ -40,7 +40,9 @@ static void run(bn_backend *backend, const op_case *k, bool bf16, int kind, bool
         }
     uint8_t *w = bn_tensor_data(&op.call.in[2]);
     for (size_t i = 0; magnitudes && i < bn_tensor_bytes(&op.call.in[2]); i++)
-        w[i] = (uint8_t)(w[i] | (~(w[i] | w[i] >> 1) & 0x55) << 1); /* field 0 becomes 2 */
+        w[i] = op.call.in[2].dtype == BN_I8
+                   ? (uint8_t)abs((int8_t)w[i])
+                   : (uint8_t)(w[i] | (~(w[i] | w[i] >> 1) & 0x55) << 1); /* field 0 becomes 2 */
     double *scales[] = {bn_tensor_data(&op.call.in[1]), bn_tensor_data(&op.call.in[3])};
     const int64_t n_scales[] = {bn_tensor_numel(&op.call.in[1]), bn_tensor_numel(&op.call.in[3])};
     for (int s = 0; kind == SHORT && s < 2; s++)

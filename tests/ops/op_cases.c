@@ -234,6 +234,63 @@ static void weight_cases(op_case_list *l, bn_op op)
     memcpy(k->owned[0], (double[]){0.5, -0.5, 1.5, -1.5}, 4 * sizeof(double));
 }
 
+/* Every grid with the mean, the median and a scale of its own, at every
+ * granularity and with a row of zeros. */
+static void grid_cases(op_case_list *l, bn_op op)
+{
+    static const int64_t sizes[] = {BN_PER_TENSOR, BN_PER_ROW, 32};
+    for (int grid = 0; grid < BN_GRID_COUNT; grid++)
+        for (int rule = BN_SCALE_MEAN; rule <= BN_SCALE_LEARNED; rule++) {
+            if (rule == BN_SCALE_LEARNED && op == BN_OP_WEIGHT_FAKE_QUANT)
+                continue;
+            const int64_t group_size = sizes[(grid + rule) % 3], out = 5, in = 77;
+            op_case *k = weight_case(l, op, bn_grid_table[grid].name, group_size, 0.7, out, in);
+            memset((double *)k->owned[0] + in, 0, (size_t)in * sizeof(double));
+            k->spec.params.weight.grid = (bn_grid)grid;
+            k->spec.params.weight.rule = (bn_scale_rule)rule;
+            const bn_tensor scale = bn_weight_scale_shape(BN_F64, out, in, group_size);
+            if (rule == BN_SCALE_LEARNED)
+                positives(k, 1, 0.3, scale.ndim, scale.shape);
+        }
+}
+
+/* Moves weights away from where an estimator's gradient jumps. */
+static void away_from_limits(op_case *k)
+{
+    const bn_weight_params *p = &k->spec.params.weight;
+    const int64_t in = k->spec.in[1].shape[1];
+    const double limit[2] = {bn_estimator_weight_limit(p->estimator, p->grid),
+                             bn_estimator_scale_limit(p->estimator, p->grid)};
+    double *w = k->owned[1], *scale = k->owned[2];
+    for (int64_t i = 0; i < bn_tensor_numel(&k->spec.in[1]); i++) {
+        const int64_t g = i % in / bn_group_length(in, p->group_size);
+        const double gamma = scale[bn_scale_index(i / in, g, in, p->group_size)];
+        for (int j = 0; j < 2; j++)
+            if (fabs(fabs(w[i]) / gamma - limit[j]) < 0.02)
+                w[i] *= 1.1;
+    }
+}
+
+/* Every estimator on every grid. */
+static void estimator_cases(op_case_list *l)
+{
+    static const int64_t sizes[] = {BN_PER_TENSOR, BN_PER_ROW, 32};
+    for (int grid = 0; grid < BN_GRID_COUNT; grid++)
+        for (int e = BN_ESTIMATOR_IDENTITY; e <= BN_ESTIMATOR_LSQ; e++) {
+            const int64_t group_size = sizes[(grid + e) % 3], out = 4, in = 65;
+            op_case *k = add(l, BN_OP_WEIGHT_ESTIMATOR, bn_grid_table[grid].name);
+            reals(k, 0, 1, SHAPE(out, in));
+            reals(k, 1, bn_grid_table[grid].max, SHAPE(out, in)); /* beyond the limits too */
+            const bn_tensor scale = bn_weight_scale_shape(BN_F64, out, in, group_size);
+            positives(k, 2, 1, scale.ndim, scale.shape);
+            k->spec.params.weight = (bn_weight_params){.group_size = group_size,
+                                                       .grid = (bn_grid)grid,
+                                                       .estimator = (bn_estimator)e,
+                                                       .ewgs_delta = 0.2};
+            away_from_limits(k);
+        }
+}
+
 static op_case *bitlinear_case(op_case_list *l, const char *name, int64_t rows, int64_t in,
                                int64_t out, int64_t group_size, bool per_tensor, bool bias)
 {
@@ -266,6 +323,16 @@ static void long_bitlinear(op_case_list *l)
     l->items[l->count - 1].check.max_elements = 200;
     bitlinear_case(l, "more than 512 outputs", 3, 40, 517, 32, false, true);
     l->items[l->count - 1].check.max_elements = 200;
+}
+
+/* int8 weights, with one scale and in groups with a remainder. */
+static void wide_cases(op_case_list *l)
+{
+    for (int64_t in = 40; in <= 200; in += 80) {
+        bitlinear_case(l, "wide", 5, in, 7, in == 40 ? BN_PER_TENSOR : 32, false, true);
+        free(l->items[l->count - 1].owned[2]);
+        codes(&l->items[l->count - 1], 2, SHAPE(7, in));
+    }
 }
 
 static void bitlinear(op_case_list *l)
@@ -662,6 +729,10 @@ op_case_list op_cases_new(void)
     reduction_cases(&list, BN_OP_MEAN);
     movement(&list);
     long_bitlinear(&list);
+    grid_cases(&list, BN_OP_WEIGHT_QUANT); /* at the end: a case's numbers come from its place */
+    grid_cases(&list, BN_OP_WEIGHT_FAKE_QUANT);
+    estimator_cases(&list);
+    wide_cases(&list);
     return list;
 }
 

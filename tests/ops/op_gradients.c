@@ -166,6 +166,8 @@ typedef struct leaves {
     bn_gradcheck_leaf leaf[LEAVES];
     bn_act_params act;
     int64_t group_size;
+    bn_grid grid;
+    bn_estimator estimator;
 } leaves;
 
 static void leaves_init(leaves *l)
@@ -197,9 +199,10 @@ static bn_value graph_bitlinear(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
     bn_quantized x = bn_act_quant(t, leaf(l, t, 0), &l->act);
-    bn_quantized w =
-        bn_weight_quant(t, leaf(l, t, 1), &(bn_weight_params){.group_size = l->group_size});
-    return bn_bitlinear(t, x, w, &(bn_weight_params){.group_size = l->group_size}, leaf(l, t, 2));
+    const bn_weight_params params = {
+        .group_size = l->group_size, .grid = l->grid, .estimator = l->estimator};
+    bn_quantized w = bn_weight_quant(t, leaf(l, t, 1), BN_NO_VALUE, &params);
+    return bn_bitlinear(t, x, w, &params, leaf(l, t, 2));
 }
 
 /* Two layers that share the weight, so the second's activation residual is
@@ -208,7 +211,8 @@ static bn_value graph_shared_weight(void *arg, bn_tape *t)
 {
     const leaves *l = arg;
     bn_value x = leaf(l, t, 0), weight = leaf(l, t, 1);
-    bn_quantized w = bn_weight_quant(t, weight, &(bn_weight_params){.group_size = l->group_size});
+    bn_quantized w =
+        bn_weight_quant(t, weight, BN_NO_VALUE, &(bn_weight_params){.group_size = l->group_size});
     bn_value y = bn_bitlinear(t, bn_act_quant(t, x, &l->act), w,
                               &(bn_weight_params){.group_size = l->group_size}, leaf(l, t, 2));
     bn_value back = bn_add(t, x, bn_matmul(t, y, weight));
@@ -257,6 +261,13 @@ static void pass_ops_share_their_gradient(void **state)
         check_graph("two layers with one weight", graph_shared_weight, &l);
         check_graph("act_fake_quant, weight_fake_quant", graph_fake_quant, &l);
     }
+    l.group_size = GROUP;
+    for (int grid = 0; grid < BN_GRID_COUNT; grid++) {
+        l.grid = (bn_grid)grid;
+        check_graph(bn_grid_table[grid].name, graph_bitlinear, &l);
+    }
+    l.estimator = BN_ESTIMATOR_TRUST; /* passes all gradients of 8-bit codes, through its node */
+    check_graph("weight_estimator", graph_bitlinear, &l);
     check_graph("reshape", graph_reshape, &l);
     backend->release(backend, &l.memory);
 }

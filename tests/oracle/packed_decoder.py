@@ -13,6 +13,8 @@ import h5py
 import numpy as np
 
 FILTERS = {"gzip", "shuffle", "fletcher32"}
+# Bits of a field, distance of two codes, largest code.
+FIELDS = {"binary1": (1, 2, 1), "int2": (2, 2, 3), "int3": (3, 1, 3), "int4": (4, 1, 7), "int8": (8, 1, 127)}
 FLOATS = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
@@ -70,13 +72,28 @@ def unpack(packed, encoding, cols):
     return codes[:, :cols]
 
 
-def decode_ternary(file, name, encoding, shape, group):
+def unpack_fields(packed, encoding, cols):
+    """Codes [out, cols] of rows of bit fields; unused bits must be 0."""
+    bits, step, largest = FIELDS[encoding]
+    stream = np.unpackbits(packed, axis=1, bitorder="little")
+    need(not stream[:, cols * bits:].any(), "an unused bit is 1")
+    fields = stream[:, :cols * bits].reshape(len(packed), cols, bits).astype(int) @ (1 << np.arange(bits))
+    codes = step * fields - largest
+    need(codes.max() <= largest, "a field above that of the largest code")
+    return codes.astype(np.int8)
+
+
+def decode_codes(file, name, encoding, shape, group):
     need(len(shape) == 2, f"{name}: shape {shape}")
     out, cols = shape
     need(group in (0, -1) or min(32, cols) <= group <= cols, f"{name}: group_size {group}")
     length = group if group > 0 else cols
-    per_byte = 4 if encoding == "ternary2" else 5
-    codes = unpack(load(file, name, np.uint8, (out, -(-cols // per_byte))), encoding, cols)
+    if encoding in FIELDS:
+        codes = load(file, name, np.uint8, (out, -(-cols * FIELDS[encoding][0] // 8)))
+        codes = unpack_fields(codes, encoding, cols)
+    else:
+        per_byte = 4 if encoding == "ternary2" else 5
+        codes = unpack(load(file, name, np.uint8, (out, -(-cols // per_byte))), encoding, cols)
     scale = load(file, name + "_scale", np.float32, (1,) if group == 0 else (out, -(-cols // length)))
     need(np.isfinite(scale).all() and (scale > 0).all(), f"{name}_scale: not finite and positive")
     spread = np.broadcast_to(scale.reshape(1, 1), (out, 1)) if group == 0 else scale
@@ -104,8 +121,8 @@ def decode(path):
                 scales.add(name)
                 continue
             encoding, shape = text(attrs, "encoding"), [int(n) for n in attrs["shape"]]
-            if encoding in ("ternary2", "base3x5"):
-                tensors[name] = decode_ternary(file, name, encoding, shape, int(attrs["group_size"]))
+            if encoding in FIELDS or encoding in ("ternary2", "base3x5"):
+                tensors[name] = decode_codes(file, name, encoding, shape, int(attrs["group_size"]))
             else:
                 need(encoding in FLOATS, f"{name}: encoding {encoding}")
                 tensors[name] = decode_float(file, name, encoding, shape)

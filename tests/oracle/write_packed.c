@@ -42,11 +42,14 @@ static bn_status dump_file(const char *path, const char *folder)
         size_t n = 1;
         for (int d = 0; d < e->ndim; d++)
             n *= (size_t)e->shape[d];
-        if (bn_encoding_is_ternary(e->encoding)) {
+        if (bn_encoding_is_codes(e->encoding)) {
             const int64_t out = e->shape[0], in = e->shape[1], G = e->group_size;
-            BN_TRY_OUT(bn_packed_read_ternary(p, e, t2, scale));
-            bn_t2_unpack(t2, 0, out, in, codes);
-            bn_weight_dequantize_rows_f32(t2, scale, 0, out, in, G, value);
+            BN_TRY_OUT(bn_packed_read_codes(p, e, t2, scale));
+            const bn_dtype dtype = bn_grid_dtype(bn_encoding_grid(e->encoding));
+            const int64_t row_bytes = dtype == BN_T2 ? bn_t2_row_bytes(in) : in;
+            for (int64_t k = 0; k < out * in; k++)
+                codes[k] = (int8_t)bn_code_get(dtype, t2 + k / in * row_bytes, k % in);
+            bn_codes_dequantize_f32(dtype, t2, scale, out, in, G, value);
             BN_TRY_OUT(dump(folder, e->name, "codes", codes, n));
             BN_TRY_OUT(dump(folder, e->name, "scale", scale,
                             (size_t)bn_scale_count(out, in, G) * sizeof *scale));
@@ -82,8 +85,9 @@ static bn_status write_file(const char *dir, bn_encoding encoding, int deflate)
         for (int64_t k = 0; k < out * in; k++)
             w[k] = (float)(bn_rng_normal(&rng) * 0.02);
         memset(w, 0, (size_t)(in / 2) * sizeof *w); /* a dead stretch */
-        bn_weight_scales_f32(w, out, in, G, scales[i]);
-        bn_ternarize_f32(w, out, in, G, scales[i], codes[i]);
+        const bn_grid grid = bn_encoding_grid(encoding);
+        bn_grid_scales_f32(grid, BN_SCALE_MEAN, w, out, in, G, scales[i]);
+        bn_grid_codes_f32(grid, w, out, in, G, scales[i], codes[i]);
         tensors[i] =
             (bn_packed_tensor){weights[i].name, encoding, 2, {out, in}, G, codes[i], scales[i]};
     }
@@ -139,6 +143,10 @@ static bn_status write_bad(const char *dir)
         {"scale", "ternary2", "w_scale", {0x55, 0x55}, negative, 7},
         {"no-scale", "ternary2", "v_scale", {0x55, 0x55}, good, 7},
         {"shape", "ternary2", "w_scale", {0x55, 0x55}, good, 9},
+        {"field-7", "int3", "w_scale", {0x3f, 0}, good, 5},
+        {"field-15", "int4", "w_scale", {0xf0, 0}, good, 4},
+        {"field-255", "int8", "w_scale", {0, 255}, good, 2},
+        {"unused-bit", "binary1", "w_scale", {0, 0x80}, good, 15},
         {"encoding", "ternary9", "w_scale", {0x55, 0x55}, good, 7},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -167,9 +175,8 @@ int main(int argc, char **argv)
     const char *dir = argc == 2 ? argv[1] : ".";
     bn_status status = bn_fs_mkdirs(dir);
     for (int deflate = 0; deflate <= 6 && status == BN_OK; deflate += 6) {
-        status = write_file(dir, BN_ENC_TERNARY2, deflate);
-        if (status == BN_OK)
-            status = write_file(dir, BN_ENC_BASE3X5, deflate);
+        for (int e = 0; e < BN_ENC_FLOAT32 && status == BN_OK; e++)
+            status = write_file(dir, (bn_encoding)e, deflate);
     }
     if (status == BN_OK)
         status = write_bad(dir);

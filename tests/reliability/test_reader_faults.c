@@ -45,7 +45,7 @@ static bn_status read_packed(void)
     float scales[2] = {0}, numbers[6] = {0};
     bn_packed *p;
     BN_TRY(bn_packed_open("packed.h5", &p));
-    bn_status status = bn_packed_read_ternary(p, bn_packed_at(p, 0), found, scales);
+    bn_status status = bn_packed_read_codes(p, bn_packed_at(p, 0), found, scales);
     if (status == BN_OK)
         status = bn_packed_read_float(p, bn_packed_at(p, 1), numbers);
     if (status == BN_OK)

@@ -73,6 +73,21 @@ static void round_rows(void *arg, int64_t r, int64_t end, int worker)
 
 static const float unit = 1.0f;
 
+/* Columns i0 .. i0+cols-1 of row o of an int8 weight; scale[g * stride] is that
+ * of group g. */
+static const float *wide_row(const back_job *j, int64_t o, const float *scale, int64_t stride,
+                             float *room)
+{
+    const int8_t *codes = (const int8_t *)bn_fast_data(&j->call->in[2]) + o * j->I;
+    const int64_t end = j->i0 + j->cols;
+    for (int64_t col = j->i0, n; col < end; col += n) {
+        const int64_t g = col / j->group;
+        n = bn_fast_min(end, (g + 1) * j->group) - col;
+        j->ops->dequantize_codes(n, codes + col, scale[g * stride], room + col - j->i0);
+    }
+    return room;
+}
+
 /* Columns i0 .. i0+cols-1 of row o of the weight. They are unpacked from a
  * whole byte on, which only groups, whose scale is in dy then, can begin behind. */
 static const float *weight_row(const void *arg, int64_t o, float *room)
@@ -82,6 +97,8 @@ static const float *weight_row(const void *arg, int64_t o, float *room)
     const bool one = j->bf16 || j->call->params->weight.group_size == BN_PER_TENSOR;
     const float *scale = j->bf16 ? &unit : bn_fast_in(j->call, 3);
     const int64_t skip = j->i0 % BN_T2_PER_BYTE;
+    if (j->call->in[2].dtype == BN_I8)
+        return wide_row(j, o, scale + (one ? 0 : o * j->groups), one ? 0 : 1, room);
     j->ops->dequantize_row(j->cols + skip, j->bf16 ? j->I : j->group,
                            packed + o * bn_t2_row_bytes(j->I) + j->i0 / BN_T2_PER_BYTE,
                            scale + (one ? 0 : o * j->groups), one ? 0 : 1, room);

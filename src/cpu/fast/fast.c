@@ -92,6 +92,8 @@ static const overlay rows[] = {
     {BN_OP_ACT_QUANT, bn_fast_act_quant_forward, NULL, bn_fast_act_quant_scratch, NULL, 0, 0},
     {BN_OP_WEIGHT_QUANT, bn_fast_weight_quant_forward, NULL, bn_fast_weight_quant_scratch, NULL, 0,
      0},
+    {BN_OP_WEIGHT_ESTIMATOR, NULL, bn_fast_weight_estimator_backward, NULL,
+     bn_fast_weight_estimator_scratch, 0, 0},
     {BN_OP_BITLINEAR, bn_fast_bitlinear_forward, bn_fast_bitlinear_backward,
      bn_fast_bitlinear_forward_scratch, bn_fast_bitlinear_backward_scratch, 0, 0},
     {BN_OP_ADD, bn_fast_add_forward, bn_fast_add_backward, NULL, NULL, 0, 0},
@@ -134,9 +136,11 @@ bn_status bn_cpu_overlay_fast(bn_backend *backend)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const overlay *o = &rows[i];
         bn_kernel_row *row = &backend->rows[o->op];
-        row->forward = o->forward;
-        row->forward_scratch = o->forward_scratch;
-        row->forward_variant = o->forward_is_blas ? "openblas" : cpu->fast->isa;
+        if (o->forward) {
+            row->forward = o->forward;
+            row->forward_scratch = o->forward_scratch;
+            row->forward_variant = o->forward_is_blas ? "openblas" : cpu->fast->isa;
+        }
         if (o->backward) {
             row->backward = o->backward;
             row->backward_scratch = o->backward_scratch;

@@ -8,12 +8,16 @@ typedef struct quant_job {
     const bn_rowops *ops;
     int64_t in, group, group_size;
     int bits; /* of activation codes */
+    bn_grid grid;
+    bn_scale_rule rule;
+    const float *learned; /* NULL: the scale is made by the rule */
     const float *x;
     float *scale;
     float *max;  /* per chunk */
     double *sum; /* per row */
     int8_t *codes;
-    uint8_t *packed;
+    uint8_t *packed; /* rows of codes, t2 or i8 */
+    int64_t row_bytes;
 } quant_job;
 
 /* ---- activations --------------------------------------------------------- */
@@ -81,10 +85,22 @@ bn_status bn_fast_act_quant_forward(bn_backend *backend, const bn_op_call *c)
 
 /* ---- weights ------------------------------------------------------------- */
 
-static void ternarize(const quant_job *j, int64_t r, const float *scale, int64_t stride)
+/* Row r; ternary codes have a routine of their own. */
+static void row_codes(const quant_job *j, int64_t r, const float *scale, int64_t stride)
 {
-    j->ops->ternarize_row(j->in, j->group, j->x + r * j->in, scale, stride,
-                          j->packed + r * bn_t2_row_bytes(j->in));
+    const float *w = j->x + r * j->in;
+    if (j->grid == BN_GRID_TERNARY)
+        j->ops->ternarize_row(j->in, j->group, w, scale, stride,
+                              j->packed + r * bn_t2_row_bytes(j->in));
+    else
+        bn_grid_codes_row_f32(j->grid, w, j->in, j->group, scale, stride,
+                              j->packed + r * j->row_bytes);
+}
+
+static float group_scale(const quant_job *j, const float *w, int64_t n)
+{
+    return j->rule == BN_SCALE_MEAN ? bn_grid_scale_of_sum_f32(j->grid, j->ops->abs_sum(n, w), n)
+                                    : bn_grid_scale_of_median_f32(j->grid, w, n);
 }
 
 static void weight_rows(void *arg, int64_t r, int64_t end, int worker)
@@ -94,12 +110,11 @@ static void weight_rows(void *arg, int64_t r, int64_t end, int worker)
     int64_t groups = bn_groups_per_row(j->in, j->group_size);
     for (; r < end; r++) {
         float *scale = j->scale + r * groups;
-        for (int64_t g = 0; g < groups; g++) {
-            int64_t n = bn_fast_min(j->group, j->in - g * j->group);
-            double sum = j->ops->abs_sum(n, j->x + r * j->in + g * j->group);
-            scale[g] = bn_scale_of_sum_f32(sum, n);
-        }
-        ternarize(j, r, scale, 1);
+        for (int64_t g = 0; g < groups; g++)
+            scale[g] = j->learned ? bn_scale_floor_f32(j->learned[r * groups + g])
+                                  : group_scale(j, j->x + r * j->in + g * j->group,
+                                                bn_fast_min(j->group, j->in - g * j->group));
+        row_codes(j, r, scale, 1);
     }
 }
 
@@ -116,7 +131,7 @@ static void weight_rows_of_one_scale(void *arg, int64_t r, int64_t end, int work
     (void)worker;
     const quant_job *j = arg;
     for (; r < end; r++)
-        ternarize(j, r, j->scale, 0);
+        row_codes(j, r, j->scale, 0);
 }
 
 /* Per tensor: the sum of each row. */
@@ -128,28 +143,43 @@ size_t bn_fast_weight_quant_scratch(const bn_backend *backend, const bn_op_call 
                : 0;
 }
 
-/* weight [O,I] -> codes t2 [O,I], scale per tensor, row or group */
+/* The scale of a whole weight of `rows` rows. */
+static float whole_scale(const bn_backend *backend, quant_job *j, int64_t rows)
+{
+    if (j->learned)
+        return bn_scale_floor_f32(j->learned[0]);
+    if (j->rule == BN_SCALE_MEDIAN)
+        return bn_grid_scale_of_median_f32(j->grid, j->x, rows * j->in);
+    double sum = 0;
+    bn_fast_ranges(backend, rows, bn_fast_chunk_rows(j->in), weight_row_sums, j);
+    for (int64_t r = 0; r < rows; r++)
+        sum += j->sum[r];
+    return bn_grid_scale_of_sum_f32(j->grid, sum, rows * j->in);
+}
+
+/* weight [O,I], learned scale or absent -> codes t2 or i8 [O,I], scale per
+ * tensor, row or group */
 bn_status bn_fast_weight_quant_forward(bn_backend *backend, const bn_op_call *c)
 {
-    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = c->params->weight.group_size;
+    const bn_weight_params *p = &c->params->weight;
+    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = p->group_size;
     quant_job j = {.ops = bn_fast_ops(backend),
                    .in = I,
                    .group = bn_group_length(I, G),
                    .group_size = G,
+                   .grid = p->grid,
+                   .rule = p->rule,
+                   .learned = bn_fast_in(c, 1),
                    .x = bn_fast_in(c, 0),
                    .scale = bn_fast_out(c, 1),
                    .packed = bn_fast_data(&c->out[0]),
+                   .row_bytes = (int64_t)bn_tensor_bytes(&c->out[0]) / O,
                    .sum = bn_fast_data(&c->scratch)};
-    int64_t per_chunk = bn_fast_chunk_rows(I);
     if (G != BN_PER_TENSOR) {
-        bn_fast_ranges(backend, O, per_chunk, weight_rows, &j);
+        bn_fast_ranges(backend, O, bn_fast_chunk_rows(I), weight_rows, &j);
         return BN_OK;
     }
-    bn_fast_ranges(backend, O, per_chunk, weight_row_sums, &j);
-    double sum = 0;
-    for (int64_t r = 0; r < O; r++)
-        sum += j.sum[r];
-    j.scale[0] = bn_scale_of_sum_f32(sum, O * I);
-    bn_fast_ranges(backend, O, per_chunk, weight_rows_of_one_scale, &j);
+    j.scale[0] = whole_scale(backend, &j, O);
+    bn_fast_ranges(backend, O, bn_fast_chunk_rows(I), weight_rows_of_one_scale, &j);
     return BN_OK;
 }

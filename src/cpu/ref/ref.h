@@ -36,6 +36,7 @@ typedef float real;
 /* Scratch rules. */
 size_t REF(bn_act_fake_quant_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_weight_fake_quant_scratch)(const bn_backend *, const bn_op_call *);
+size_t REF(bn_weight_estimator_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_attention_forward_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_attention_backward_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_kv_attention_forward_scratch)(const bn_backend *, const bn_op_call *);

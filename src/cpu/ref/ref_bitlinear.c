@@ -51,13 +51,15 @@ static void input_gradient(const bn_op_call *c, real *dx)
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
     int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
     const bool bf16 = c->params->weight.backward == BN_BACKWARD_BF16;
-    const uint8_t *packed = ref_data(&c->in[2]);
+    const bn_dtype dtype = c->in[2].dtype;
+    const int64_t row_bytes = dtype == BN_T2 ? bn_t2_row_bytes(I) : I;
+    const uint8_t *codes = ref_data(&c->in[2]);
     const real *dy = ref_dout(c), *scale = ref_in(c, 3);
     for (int64_t r = 0; r < R; r++) {
         for (int64_t i = 0; i < I; i++) {
             double sum = 0;
             for (int64_t o = 0; o < O; o++) {
-                const int q = bn_t2_get(packed + o * bn_t2_row_bytes(I), i);
+                const int q = bn_code_get(dtype, codes + o * row_bytes, i);
                 const real gamma = scale[bn_scale_index(o, i / length, I, G)];
                 if (bf16)
                     sum += bf16_term(dy[r * O + o], gamma) * q;
@@ -108,7 +110,9 @@ static void input_gradient16(const bn_op_call *c, real *dx)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
     int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
-    const uint8_t *packed = ref_data(&c->in[2]);
+    const bn_dtype dtype = c->in[2].dtype;
+    const int64_t row_bytes = dtype == BN_T2 ? bn_t2_row_bytes(I) : I;
+    const uint8_t *codes = ref_data(&c->in[2]);
     const real *dy = ref_dout(c), *scale = ref_in(c, 3);
     real u[BN_FIXED_BLOCK];
     int16_t z[BN_FIXED_BLOCK];
@@ -122,7 +126,7 @@ static void input_gradient16(const bn_op_call *c, real *dx)
                 for (int64_t i = i0; i < I && i < i0 + length; i++) {
                     int32_t sum = 0;
                     for (int64_t o = 0; o < n; o++)
-                        sum += z[o] * bn_t2_get(packed + (o0 + o) * bn_t2_row_bytes(I), i);
+                        sum += z[o] * bn_code_get(dtype, codes + (o0 + o) * row_bytes, i);
                     ref_put(&dx[r * I + i], c->accumulate[0] || o0 > 0, (double)((real)sum * step));
                 }
             }

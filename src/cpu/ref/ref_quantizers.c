@@ -9,15 +9,17 @@
 #if BN_REF_F64
 #define absmax_quantize   bn_absmax_quantize_f64
 #define act_dequantize    bn_act_dequantize_f64
-#define weight_scales     bn_weight_scales_f64
-#define ternarize         bn_ternarize_f64
-#define weight_dequantize bn_weight_dequantize_rows_f64
+#define grid_scales       bn_grid_scales_f64
+#define grid_codes        bn_grid_codes_f64
+#define scale_floor       bn_scale_floor_f64
+#define weight_dequantize bn_codes_dequantize_f64
 #else
 #define absmax_quantize   bn_absmax_quantize_f32
 #define act_dequantize    bn_act_dequantize_f32
-#define weight_scales     bn_weight_scales_f32
-#define ternarize         bn_ternarize_f32
-#define weight_dequantize bn_weight_dequantize_rows_f32
+#define grid_scales       bn_grid_scales_f32
+#define grid_codes        bn_grid_codes_f32
+#define scale_floor       bn_scale_floor_f32
+#define weight_dequantize bn_codes_dequantize_f32
 #endif
 
 /* x [R,I] -> codes i8 [R,I], step per tensor, row or group
@@ -31,14 +33,20 @@ bn_status REF(bn_act_quant_forward)(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
-/* weight [O,I] -> codes t2 [O,I], scale per tensor, row or group
- * gamma = max(mean|w|, 1e-5), codes = clamp(rne(w * (1/gamma)), -1, 1) */
+/* weight [O,I], learned scale or absent -> codes t2 or i8 [O,I], scale per tensor,
+ * row or group; ternary: gamma = max(mean|w|, 1e-5), codes = clamp(rne(w * (1/gamma)), -1, 1) */
 bn_status REF(bn_weight_quant_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = c->params->weight.group_size;
-    weight_scales(ref_in(c, 0), O, I, G, ref_out(c, 1));
-    ternarize(ref_in(c, 0), O, I, G, ref_out(c, 1), ref_data(&c->out[0]));
+    const bn_weight_params *p = &c->params->weight;
+    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = p->group_size;
+    real *scale = ref_out(c, 1);
+    if (p->rule == BN_SCALE_LEARNED)
+        for (int64_t i = 0; i < bn_tensor_numel(&c->out[1]); i++)
+            scale[i] = scale_floor(ref_in(c, 1)[i]);
+    else
+        grid_scales(p->grid, p->rule, ref_in(c, 0), O, I, G, scale);
+    grid_codes(p->grid, ref_in(c, 0), O, I, G, scale, ref_data(&c->out[0]));
     return BN_OK;
 }
 
@@ -69,7 +77,7 @@ bn_status REF(bn_act_fake_quant_forward)(bn_backend *backend, const bn_op_call *
     return BN_OK;
 }
 
-/* Scales, then packed codes. */
+/* Scales, then codes. */
 static size_t scale_bytes(const bn_op_call *c)
 {
     return (size_t)bn_scale_count(c->in[0].shape[0], c->in[0].shape[1],
@@ -80,18 +88,21 @@ static size_t scale_bytes(const bn_op_call *c)
 size_t REF(bn_weight_fake_quant_scratch)(const bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    return scale_bytes(c) + (size_t)(c->in[0].shape[0] * bn_t2_row_bytes(c->in[0].shape[1]));
+    const bn_tensor codes =
+        bn_tensor_2d(bn_grid_dtype(c->params->weight.grid), c->in[0].shape[0], c->in[0].shape[1]);
+    return scale_bytes(c) + bn_tensor_bytes(&codes);
 }
 
 /* weight [O,I] -> y [O,I] = codes * scale */
 bn_status REF(bn_weight_fake_quant_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = c->params->weight.group_size;
+    const bn_weight_params *p = &c->params->weight;
+    int64_t O = c->in[0].shape[0], I = c->in[0].shape[1], G = p->group_size;
     real *scale = ref_data(&c->scratch);
-    uint8_t *packed = (uint8_t *)ref_data(&c->scratch) + scale_bytes(c);
-    weight_scales(ref_in(c, 0), O, I, G, scale);
-    ternarize(ref_in(c, 0), O, I, G, scale, packed);
-    weight_dequantize(packed, scale, 0, O, I, G, ref_out(c, 0));
+    uint8_t *codes = (uint8_t *)ref_data(&c->scratch) + scale_bytes(c);
+    grid_scales(p->grid, p->rule, ref_in(c, 0), O, I, G, scale);
+    grid_codes(p->grid, ref_in(c, 0), O, I, G, scale, codes);
+    weight_dequantize(bn_grid_dtype(p->grid), codes, scale, O, I, G, ref_out(c, 0));
     return BN_OK;
 }

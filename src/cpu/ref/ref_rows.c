@@ -30,6 +30,7 @@ void fill(bn_backend *backend)
     memcpy(row, rows, sizeof rows);
     row[BN_OP_ACT_FAKE_QUANT].forward_scratch = REF(bn_act_fake_quant_scratch);
     row[BN_OP_WEIGHT_FAKE_QUANT].forward_scratch = REF(bn_weight_fake_quant_scratch);
+    row[BN_OP_WEIGHT_ESTIMATOR].backward_scratch = REF(bn_weight_estimator_scratch);
     row[BN_OP_ATTENTION].forward_scratch = REF(bn_attention_forward_scratch);
     row[BN_OP_ATTENTION].backward_scratch = REF(bn_attention_backward_scratch);
     row[BN_OP_KV_ATTENTION].forward_scratch = REF(bn_kv_attention_forward_scratch);

@@ -100,7 +100,7 @@ run export out -o small.h5 --encoding ternary2 --float-dtype bfloat16 --compress
 expect 0
 [ ! -s e ] || fail 'stderr is not empty'
 json "d['encoding'] == 'ternary2' and d['float_dtype'] == 'bfloat16' and d['compression'] == 'deflate'"
-json "d['verification']['products_bit_equal'] == 7 and d['ternary']['layers'] == 7"
+json "d['verification']['products_bit_equal'] == 7 and d['quantized']['layers'] == 7"
 cmp -s o small.h5.report.json || fail 'report and stdout differ'
 run export out -o plain.h5 --no-verify --json
 expect 0 'not verified'
@@ -114,9 +114,9 @@ expect 0 verified
 independent two.h5
 run export out -o model.gguf --format gguf --gguf-type q4_0 --float-dtype q8_0 --force --json
 expect 0 SiLU verified '4.500 bits per weight' model.gguf.report.json
-json "d['weights'] == 'Q4_0' and 'SiLU' in d['computed_differently'] and d['ternary']['layers'] == 7"
+json "d['weights'] == 'Q4_0' and 'SiLU' in d['computed_differently'] and d['quantized']['layers'] == 7"
 run export floats -o floats.h5
-expect 0 'no ternary layers' verified
+expect 0 'no quantized layers' verified
 mv text.txt away.txt
 run export out -o random.h5
 expect 0 'random tokens (seed 1)'
@@ -276,7 +276,7 @@ rules='quantization.rules=[{"match":"q_proj","weight_bits":"none"},{"match":"mlp
     fail 'training with rules'
 run export mixed -o mixed.h5 --json
 expect 0
-json "d['verification']['products_bit_equal'] == 6 and d['ternary']['layers'] == 6"
+json "d['verification']['products_bit_equal'] == 6 and d['quantized']['layers'] == 6"
 run inspect mixed.h5 --json
 expect 0
 json "{t['name'].split('.')[-2]: t['group_size'] for t in d['tensors'] if t['ternary']} == {'k_proj': 32,
@@ -295,24 +295,24 @@ run inspect model.h5
 expect 0
 stdout_has 'packed model' q_proj entropy
 run inspect out --json
-json "d['kind'] == 'checkpoint' and d['step'] == 12 and d['ternary_tensors'] == 7"
+json "d['kind'] == 'checkpoint' and d['step'] == 12 and d['quantized_tensors'] == 7"
 json "d['config']['model']['hidden_size'] == 32 and d['tokenizer'] == 'byte'"
-json "all(t['sqnr_db'] > 3 for t in d['tensors'] if t['ternary'])"
-json "all(abs(t['share_minus'] + t['share_zero'] + t['share_plus'] - 1) < 1e-12 for t in d['tensors'] if t['ternary'])"
+json "all(t['sqnr_db'] > 3 for t in d['tensors'] if t['quantized'])"
+json "all(abs(t['share_minus'] + t['share_zero'] + t['share_plus'] - 1) < 1e-12 for t in d['tensors'] if t['quantized'])"
 run inspect model.h5 --json
-json "d['kind'] == 'packed' and d['ternary_tensors'] == 7"
+json "d['kind'] == 'packed' and d['quantized_tensors'] == 7"
 json "all('mse' not in t for t in d['tensors'])"
 run inspect model.gguf
 expect 0
 stdout_has 'GGUF 3' general.architecture blk.0.attn_q.weight token_embd.weight Q8_0
 run inspect model.gguf --json
-json "all(t['encoding'] == 'Q4_0' for t in d['tensors'] if t['ternary'])"
-json "d['kind'] == 'gguf' and d['metadata']['bitnet.block_count'] == 1 and d['ternary_tensors'] == 7"
+json "all(t['encoding'] == 'Q4_0' for t in d['tensors'] if t['quantized'])"
+json "d['kind'] == 'gguf' and d['metadata']['bitnet.block_count'] == 1 and d['quantized_tensors'] == 7"
 head -c 300 model.gguf >cut.gguf
 run inspect cut.gguf
 refused 65 cut.gguf
 run inspect floats --json
-json "d['ternary_tensors'] == 0"
+json "d['quantized_tensors'] == 0"
 run inspect out --activations
 refused 2 --data
 run inspect model.h5 --activations --data text.txt --json

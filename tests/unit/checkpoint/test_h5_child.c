@@ -245,7 +245,7 @@ static void test_packed_and_checkpoint(void **state)
     (void)state;
     assert_ok(bn_packed_write("p.h5", &info, &t, 1, 0)); /* verified through a child too */
     assert_ok(bn_packed_open("p.h5", &packed));
-    assert_ok(bn_packed_read_ternary(packed, bn_packed_at(packed, 0), codes_back, back));
+    assert_ok(bn_packed_read_codes(packed, bn_packed_at(packed, 0), codes_back, back));
     assert_memory_equal(codes_back, codes, 2);
     bn_packed_close(packed);
     assert_ok(bn_checkpoint_save("c.h5", &s, &p, 1, NULL, 0));

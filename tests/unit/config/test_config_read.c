@@ -166,15 +166,17 @@ static const struct {
     /* words, those not implemented included */
     {"{\"model\": {\"hidden_act\": \"gelu\"}}",
      "f: model.hidden_act: expected \"relu2\" or \"silu\", found \"gelu\""},
-    {"{\"quantization\": {\"weight_bits\": 4}}",
-     "f: quantization.weight_bits: expected \"ternary\" or \"none\", found 4"},
+    {"{\"quantization\": {\"weight_bits\": 5}}",
+     "f: quantization.weight_bits: expected \"ternary\", \"none\", \"binary\", 2, 3, 4 or 8, found "
+     "5"},
     {"{\"quantization\": {\"activation_bits\": 5}}",
      "f: quantization.activation_bits: expected 8, 4 or \"none\", found 5"},
     {"{\"training\": {\"lr_scheduler\": \"step\"}}",
      "f: training.lr_scheduler: expected \"constant\", \"linear\", \"cosine\" or \"two-stage\", "
      "found \"step\""},
     {"{\"training\": {\"backward_precision\": \"bfloat16\"}}",
-     "f: training.backward_precision: expected \"float32\", \"bf16\" or \"int16\", found \"bfloat16\""},
+     "f: training.backward_precision: expected \"float32\", \"bf16\" or \"int16\", found "
+     "\"bfloat16\""},
 };
 
 static void test_errors(void **state)

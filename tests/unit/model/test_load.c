@@ -292,8 +292,8 @@ static void test_packed_tensors(void **state)
     assert_ok(bn_model_pack(f.model));
     assert_ok(bn_export_collect_model(f.model, &set));
     bn_export_item *weight = &set.items[0], *norm = &set.items[set.count - 1];
-    assert_true(weight->ternary);
-    assert_false(norm->ternary);
+    assert_true(weight->coded);
+    assert_false(norm->coded);
     const bn_export_item old_weight = *weight, old_norm = *norm;
 
     set.count--;
@@ -321,7 +321,7 @@ static void test_packed_tensors(void **state)
     *weight = old_weight;
 
     /* floats where codes belong */
-    weight->ternary = false;
+    weight->coded = false;
     weight->data = calloc(64 * 64, sizeof(float));
     check_set(&f, &set, old_weight.name, "found float32");
     free(weight->data);
@@ -331,7 +331,7 @@ static void test_packed_tensors(void **state)
     for (int i = 0; i < set.count; i++)
         if (strcmp(set.items[i].name, "model.embed_tokens.weight") == 0) {
             bn_export_item *embedding = &set.items[i], old = *embedding;
-            embedding->ternary = true;
+            embedding->coded = true;
             embedding->group_size = BN_PER_ROW;
             embedding->codes = malloc(256 * 16);
             memset(embedding->codes, 0x55, 256 * 16);

@@ -42,6 +42,63 @@ static void test_round_trips(void **state)
     }
 }
 
+/* Codes of every grid through bit fields; every other number is refused. */
+static void test_bit_fields(void **state)
+{
+    uint8_t codes[ROWS * COLS_MAX], back[ROWS * COLS_MAX], fields[ROWS * COLS_MAX];
+    bn_code_fault fault;
+    (void)state;
+    for (int grid = 0; grid < BN_GRID_COUNT; grid++)
+        for (int64_t cols = 1; cols <= COLS_MAX; cols++) {
+            const bn_grid_info *g = &bn_grid_table[grid];
+            const int64_t bytes = bn_bits_row_bytes((bn_grid)grid, cols);
+            int8_t numbers[ROWS * COLS_MAX];
+            bn_rng rng = bn_rng_of((uint64_t)grid, (uint64_t)cols);
+            for (int64_t i = 0; i < ROWS * cols; i++)
+                numbers[i] =
+                    (int8_t)(g->odd ? 2 * (int)bn_rng_below(&rng, (uint64_t)g->max + 1) - g->max
+                                    : (int)bn_rng_below(&rng, 2 * (uint64_t)g->max + 1) - g->max);
+            if (bn_grid_dtype((bn_grid)grid) == BN_T2)
+                bn_t2_pack(numbers, ROWS, cols, codes);
+            else
+                memcpy(codes, numbers, (size_t)(ROWS * cols));
+            assert_int_equal(bytes, (cols * g->bits + 7) / 8);
+            assert_true(bn_codes_check((bn_grid)grid, codes, ROWS, cols, &fault));
+            bn_bits_pack((bn_grid)grid, codes, ROWS, cols, fields);
+            assert_true(bn_bits_check((bn_grid)grid, fields, ROWS, cols, &fault));
+            bn_bits_unpack((bn_grid)grid, fields, ROWS, cols, back);
+            assert_memory_equal(back, codes,
+                                (size_t)(ROWS * bn_grid_row_bytes((bn_grid)grid, cols)));
+            for (int64_t bit = cols * g->bits; bit < 8 * bytes; bit++) {
+                fields[bytes - 1] ^= (uint8_t)(1 << bit % 8);
+                assert_false(bn_bits_check((bn_grid)grid, fields, ROWS, cols, &fault));
+                assert_true(fault.padding);
+                fields[bytes - 1] ^= (uint8_t)(1 << bit % 8);
+            }
+        }
+}
+
+/* 3 bits by hand: codes -3, 3, 0, 1 are fields 0, 6, 3, 4, the third in two bytes. */
+static void test_bit_fields_by_hand(void **state)
+{
+    const int8_t codes[4] = {-3, 3, 0, 1}, even[2] = {1, 2}, large[2] = {-7, -8};
+    uint8_t fields[2];
+    bn_code_fault fault;
+    (void)state;
+    bn_bits_pack(BN_GRID_INT3, codes, 1, 4, fields);
+    assert_int_equal(fields[0], 0 | 6 << 3 | (3 & 3) << 6);
+    assert_int_equal(fields[1], 3 >> 2 | 4 << 1);
+    fields[0] |= 7;
+    assert_false(bn_bits_check(BN_GRID_INT3, fields, 1, 4, &fault));
+    assert_int_equal(fault.value, 7);
+    assert_false(bn_codes_check(BN_GRID_INT2, even, 1, 2, &fault));
+    assert_int_equal(fault.index, 1);
+    assert_false(bn_codes_check(BN_GRID_INT4, large, 1, 2, &fault));
+    assert_int_equal(fault.value, -8);
+    fields[0] = 0x65; /* 0 among -1, +1 */
+    assert_false(bn_codes_check(BN_GRID_BINARY, fields, 1, 2, &fault));
+}
+
 static void test_every_t2_byte(void **state)
 {
     bn_code_fault fault;
@@ -142,8 +199,9 @@ static void test_fault_position(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_every_t2_byte),
-        cmocka_unit_test(test_every_b3_byte),  cmocka_unit_test(test_padding_faults),
+        cmocka_unit_test(test_round_trips),        cmocka_unit_test(test_bit_fields),
+        cmocka_unit_test(test_bit_fields_by_hand), cmocka_unit_test(test_every_t2_byte),
+        cmocka_unit_test(test_every_b3_byte),      cmocka_unit_test(test_padding_faults),
         cmocka_unit_test(test_fault_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

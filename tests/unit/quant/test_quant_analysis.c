@@ -22,7 +22,7 @@ static void test_exact_weight(void **state)
     bn_quant_error e;
     (void)state;
     bn_t2_pack(codes, 2, 3, packed);
-    bn_quant_error_of(w, 2, 3, BN_PER_ROW, packed, scale, &e);
+    bn_quant_error_of(w, 2, 3, BN_PER_ROW, BN_T2, packed, scale, &e);
     assert_true(e.mse == 0 && isinf(e.sqnr_db) && near(e.cosine, 1));
     assert_true(e.codes.count[0] == 1 && e.codes.count[1] == 4 && e.codes.count[2] == 1);
     assert_int_equal(e.codes.dead_rows, 1);
@@ -40,7 +40,7 @@ static void test_known_error(void **state)
     bn_quant_error e;
     (void)state;
     bn_t2_pack(codes, 1, 4, &packed);
-    bn_quant_error_of(w, 1, 4, 2, &packed, scale, &e);
+    bn_quant_error_of(w, 1, 4, 2, BN_T2, &packed, scale, &e);
     assert_true(near(e.mse, 0.5));
     assert_true(near(e.sqnr_db, 10 * log10(26.0 / 2.0)));
     assert_true(near(e.cosine, 24.0 / sqrt(26.0 * 24.0)));
@@ -58,7 +58,7 @@ static void test_zero_weight(void **state)
     (void)state;
     bn_weight_scales_f32(w, 1, 8, BN_PER_TENSOR, &scale);
     bn_ternarize_f32(w, 1, 8, BN_PER_TENSOR, &scale, packed);
-    bn_quant_error_of(w, 1, 8, BN_PER_TENSOR, packed, &scale, &e);
+    bn_quant_error_of(w, 1, 8, BN_PER_TENSOR, BN_T2, packed, &scale, &e);
     assert_true(e.mse == 0 && e.cosine == 0 && e.codes.entropy_bits == 0);
     assert_int_equal(e.codes.dead_rows, 1);
 }
@@ -75,7 +75,7 @@ static void test_worst_are_sorted(void **state)
         w[i] = (float)bn_rng_normal(&rng);
     bn_weight_scales_f32(w, ROWS, IN, G, scale);
     bn_ternarize_f32(w, ROWS, IN, G, scale, packed);
-    bn_quant_error_of(w, ROWS, IN, G, packed, scale, &e);
+    bn_quant_error_of(w, ROWS, IN, G, BN_T2, packed, scale, &e);
     assert_int_equal(e.worst_count, BN_WORST_GROUPS);
     /* As many groups are worse than the last of the list as stand before it. */
     int worse = 0;
@@ -120,8 +120,8 @@ static void test_flips(void **state)
     }
     bn_t2_pack(a, ROWS, COLS, pa);
     bn_t2_pack(b, ROWS, COLS, pb);
-    assert_int_equal(bn_t2_flips(pa, pb, ROWS, COLS), want);
-    assert_int_equal(bn_t2_flips(pa, pa, ROWS, COLS), 0);
+    assert_int_equal(bn_code_flips(BN_T2, pa, pb, ROWS, COLS), want);
+    assert_int_equal(bn_code_flips(BN_T2, pa, pa, ROWS, COLS), 0);
 }
 
 /* Against the definition, kept as plain numbers. */
@@ -147,7 +147,7 @@ static void test_oscillations(void **state)
         }
         bn_t2_pack(now, ROWS, COLS, packed[t % 2]);
         assert_int_equal(
-            bn_t2_oscillations(packed[!(t % 2)], packed[t % 2], ROWS, COLS, direction, change),
+            bn_code_oscillations(BN_T2, packed[!(t % 2)], packed[t % 2], ROWS, COLS, direction, change),
             want);
         bn_t2_unpack(direction, 0, ROWS, COLS, moved);
         assert_memory_equal(moved, last, sizeof last);

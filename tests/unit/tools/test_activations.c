@@ -44,7 +44,7 @@ static void check_first(const bn_activation_stats *s, const bn_sample *sample,
                 squares += (double)row[k] * (double)row[k];
             for (int k = 0; k < HIDDEN; k++)
                 x[k] = (float)((double)row[k] / sqrt(squares / HIDDEN + 1e-5));
-            bn_absmax_quantize_f32(x, 1, HIDDEN, false, codes, &step);
+            bn_absmax_quantize_f32(x, 1, HIDDEN, BN_PER_ROW, 8, codes, &step);
             for (int k = 0; k < HIDDEN; k++) {
                 zero += codes[k] == 0;
                 largest += abs(codes[k]) == 127;

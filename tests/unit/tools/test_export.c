@@ -62,9 +62,9 @@ static void test_report(void **state)
     assert_true(number(json, NULL, "file_bytes") == (double)size);
     assert_true(number(json, NULL, "source_step") == 7);
     assert_true(number(json, NULL, "parameters") == (double)bn_param_set_numel(&f.model->params));
-    assert_true(number(json, "ternary", "layers") == 14);
+    assert_true(number(json, "quantized", "layers") == 14);
     assert_true(number(json, "verification", "codes_compared") ==
-                number(json, "ternary", "weights"));
+                number(json, "quantized", "weights"));
     assert_true(number(json, "verification", "products_bit_equal") == 14);
     assert_true(number(json, "verification", "largest_logit_difference") == 0);
     assert_true(number(json, "verification", "loss_before") ==
@@ -96,7 +96,8 @@ static void test_fourteen_times_smaller(void **state)
     bn_export_request request = {.output = "out.h5", .format = base3, .verify = true};
     assert_ok(export("wide.h5", request, f.backend, &report));
     assert_true(report.smallest_ratio >= 14);
-    assert_true(8.0 * (double)report.ternary.bytes_stored / (double)report.ternary.weights < 2.3);
+    assert_true(8.0 * (double)report.quantized.bytes_stored / (double)report.quantized.weights <
+                2.3);
     bn_export_report_clear(&report);
     bn_model_free(f.model);
     bn_config_clear(&f.config);
@@ -120,10 +121,10 @@ static void test_reencoding_is_exact(void **state)
     for (int i = 0; i < a.count; i++) {
         const bn_export_item *x = &a.items[i], *y = &b.items[i];
         assert_string_equal(x->name, y->name);
-        if (x->ternary)
+        if (x->coded)
             assert_memory_equal(x->codes, y->codes, (size_t)bn_export_numel(x) / 4);
         for (int64_t k = 0; k < x->count; k++)
-            assert_true(x->ternary || x->ndim == 1
+            assert_true(x->coded || x->ndim == 1
                             ? x->data[k] == y->data[k]
                             : bn_export_round(x->data[k], BN_ENC_BFLOAT16) == y->data[k]);
     }
@@ -301,9 +302,9 @@ static void test_inspection(void **state)
     for (int i = 0; i < packed.count; i++) {
         const bn_tensor_info *a = &checkpoint.tensors[i], *b = &packed.tensors[i];
         assert_string_equal(a->name, b->name);
-        assert_int_equal(a->ternary, b->ternary);
+        assert_int_equal(a->coded, b->coded);
         assert_int_equal(a->bytes_float, b->bytes_float);
-        if (!a->ternary)
+        if (!a->coded)
             continue;
         ternary++;
         assert_memory_equal(&a->q.codes, &b->q.codes, sizeof a->q.codes);

@@ -316,7 +316,7 @@ static void test_scale_directions(void **state)
     bn_import_report_clear(&report);
     assert_ok(bn_export_collect_packed("imported.h5", &again));
     for (int i = 0; i < once.count; i++)
-        if (once.items[i].ternary)
+        if (once.items[i].coded)
             assert_true(again.items[i].data[0] == 1 / once.items[i].data[0]);
     bn_export_set_clear(&once);
     bn_export_set_clear(&again);

@@ -45,7 +45,7 @@ static void write_file(int break_at, int spread)
 
 static void check_ternary(const bn_tensor_info *t, int64_t group, double least, double most)
 {
-    assert_true(t->ternary && !t->has_shadow);
+    assert_true(t->coded && !t->has_shadow);
     assert_int_equal(t->group_size, group);
     assert_int_equal(t->q.codes.count[0], 64);
     assert_int_equal(t->q.codes.count[2], 128);
@@ -60,7 +60,7 @@ static void test_tensors(void **state)
     write_file(-1, -1);
     assert_ok(bn_file_info_read("file.gguf", &info));
     assert_int_equal(info.count, 4); /* by name: a.scale is first */
-    assert_false(info.tensors[0].ternary);
+    assert_false(info.tensors[0].coded);
     assert_string_equal(info.tensors[1].encoding, "TQ1_0");
     check_ternary(&info.tensors[1], BN_PER_TENSOR, 0.5, 0.5);
     check_ternary(&info.tensors[2], 256, 2, 2);
@@ -78,7 +78,7 @@ static void test_other_codes(void **state)
     assert_non_null(strstr(bn_error_text(), "file.gguf: b.weight"));
     write_file(-1, 100); /* weights of any kind may be Q4_0 */
     assert_ok(bn_file_info_read("file.gguf", &info));
-    assert_false(info.tensors[3].ternary);
+    assert_false(info.tensors[3].coded);
     bn_file_info_clear(&info);
 }
 

@@ -49,11 +49,12 @@ static void open_set(own_set *s)
     s->matrix[11] = 6e4f; /* within float16 */
     for (int i = 0; i < COLS; i++)
         s->vector[i] = 1 + 0.1f * (float)i;
-    s->items[0] =
-        (bn_export_item){"a.weight", true, 2, {OUT, IN}, GROUP, s->codes, s->scale, SCALES, NULL};
-    s->items[1] =
-        (bn_export_item){"b.weight", false, 2, {ROWS, COLS}, 0, NULL, s->matrix, ROWS * COLS, NULL};
-    s->items[2] = (bn_export_item){"c.weight", false, 1, {COLS}, 0, NULL, s->vector, COLS, NULL};
+    s->items[0] = (bn_export_item){"a.weight", true,     2,      {OUT, IN}, GROUP,
+                                   s->codes,   s->scale, SCALES, NULL,      BN_GRID_TERNARY};
+    s->items[1] = (bn_export_item){"b.weight", false,       2,    {ROWS, COLS},   0, NULL,
+                                   s->matrix,  ROWS * COLS, NULL, BN_GRID_TERNARY};
+    s->items[2] = (bn_export_item){"c.weight", false,     1,    {COLS}, 0,
+                                   NULL,       s->vector, COLS, NULL,   BN_GRID_TERNARY};
     s->set = (bn_export_set){s->items, 3};
 }
 

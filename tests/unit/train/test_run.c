@@ -171,7 +171,9 @@ static void test_resume_equals_straight(void **state)
 /* The same with each way to train that keeps a state of its own. */
 static void test_resume_of_variants(void **state)
 {
-    static const char *const settings[] = {"training.optimizer=muon"};
+    static const char *const settings[] = {"training.optimizer=muon",
+                                           "quantization.scale_estimator=learned",
+                                           "quantization.weight_bits=3"};
     (void)state;
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         check_resume(11, "variant", settings[i]);

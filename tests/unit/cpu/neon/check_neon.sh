@@ -13,6 +13,7 @@ flags=(-std=gnu11 -O2 -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -
 "$cc" "${flags[@]}" -fsyntax-only "$source/src/cpu/fast/fast.c" "$source/src/cpu/cpu_backend.c"
 "$cc" "${flags[@]}" -DBN_ISA=generic -DBN_VW=4 -fsyntax-only "$source/src/cpu/fast/row_trit.c"
 "$cc" "${flags[@]}" -static -o check_neon "$source/tests/unit/cpu/neon/check_neon.c" neon.o \
-    neondot.o "$source/src/quant/quantize_f32.c" "$source/src/quant/pack.c" \
+    neondot.o "$source/src/quant/quantize_f32.c" "$source/src/quant/estimator.c" \
+    "$source/src/tensor/scheme.c" "$source/src/quant/pack.c" \
     "$source/src/base/rng.c" -lm
 exec "$@" ./check_neon
