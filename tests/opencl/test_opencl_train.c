@@ -127,6 +127,35 @@ static void a_float_run_has_the_losses_of_the_cpu(void **state)
     bn_config_clear(&config);
 }
 
+/* Over a float base 20 steps on their own; over a ternary one, where a last bit may
+ * decide about a code, the first. */
+static void adapters_have_the_losses_of_the_cpu(void **state)
+{
+    (void)state;
+    static const char *const bits[] = {"quantization.weight_bits=none",
+                                       "quantization.weight_bits=ternary"};
+    for (int k = 0; k < 2; k++) {
+        const int steps = k == 0 ? 20 : 1;
+        bn_config base, config;
+        bn_step_result device[20], cpu[20];
+        help_remove("adapter-base");
+        help_config(&base, "adapter-base", "training.max_steps=5", bits[k], NULL);
+        assert_ok(help_run(&base, NULL, NULL));
+        help_config(&config, "out", "adapter.base=adapter-base", "adapter.lora_alpha=20", bits[k],
+                    NULL);
+        train(&config, true, steps, device);
+        train(&config, false, steps, cpu);
+        for (int i = 0; i < steps; i++)
+            if (!(fabs(device[i].loss - cpu[i].loss) <= 1e-4 &&
+                  fabs(device[i].grad_norm - cpu[i].grad_norm) <= 1e-4))
+                fail_msg("%s: step %d: loss %.7f, on the CPU %.7f", bits[k], i + 1, device[i].loss,
+                         cpu[i].loss);
+        assert_true(cpu[0].grad_norm > 0.0);
+        bn_config_clear(&base);
+        bn_config_clear(&config);
+    }
+}
+
 static void two_runs_have_the_same_bytes(void **state)
 {
     (void)state;
@@ -225,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_step_has_the_loss_of_the_cpu),
         cmocka_unit_test(a_float_run_has_the_losses_of_the_cpu),
+        cmocka_unit_test(adapters_have_the_losses_of_the_cpu),
         cmocka_unit_test(two_runs_have_the_same_bytes),
         cmocka_unit_test(checkpoints_move_between_devices),
         cmocka_unit_test(a_step_moves_token_ids_and_scalars_only),
