@@ -240,6 +240,18 @@ static bn_status check_kind(const export_format *target, const bn_loaded *source
                     target->name, bn_config_word("model.kind", kind), source->path);
 }
 
+/* A run stopped on its way to full quantization: what is packed is not what was
+ * in training. */
+static void warn_of_ramp(const bn_loaded *source)
+{
+    const double strength = bn_config_strength(&source->config, source->step - 1);
+    if (!source->is_packed && source->step > 0 && strength < 1.0)
+        fprintf(stderr,
+                "warning: %s was in training at %.0f %% of quantization; it is exported fully "
+                "quantized\n",
+                source->path, 100.0 * strength);
+}
+
 static bn_status run(void *arg)
 {
     const struct args *args = arg;
@@ -249,6 +261,8 @@ static bn_status run(void *arg)
     BN_TRY(check_args(args, &format, &target));
     BN_TRY(bn_tool_open(args->model, &args->where, false, &model));
     bn_status status = check_kind(target, &model.loaded);
+    if (status == BN_OK)
+        warn_of_ramp(&model.loaded);
     if (status == BN_OK)
         status = target->run(args, &format, &model.loaded);
     bn_tool_close(&model);

@@ -1,39 +1,71 @@
 #include "train/graphs.h"
 
-static bn_status record(const bn_model *model, const bn_distill *distill, const bn_tensor *input,
-                        const bn_tensor *labels, bool training, bn_tape **out, bn_value *loss,
-                        bn_value *logits)
+bn_strength bn_train_strength(const bn_config *config, int64_t step)
 {
-    const bool classifier = bn_model_is_classifier(model);
+    const double strength = bn_config_strength(config, step);
+    if (strength <= 0.0)
+        return BN_STRENGTH_NONE;
+    return strength < 1.0 ? BN_STRENGTH_SOFT : BN_STRENGTH_HARD;
+}
+
+/* Whether a run comes through this strength. */
+static bool occurs(const bn_config *config, bn_strength strength)
+{
+    const double steps = (double)config->training.max_steps;
+    const int64_t warmup = (int64_t)(config->quantization.warmup_fraction * steps);
+    return strength == BN_STRENGTH_HARD || bn_train_strength(config, 0) == strength ||
+           bn_train_strength(config, warmup) == strength;
+}
+
+static bn_status record_train(const bn_model *model, const bn_distill *distill,
+                              const bn_tensor *input, const bn_tensor *labels, bn_strength strength,
+                              bn_tape **out, bn_value *loss)
+{
     BN_TRY(bn_tape_new(model->backend, out));
     bn_tape *tape = *out;
     bn_graph graph = {.tape = tape,
-                      .dropout = training ? model->dropout : 0.0,
-                      .adapter_dropout = training ? model->adapter_dropout : 0.0};
-    if (!training)
-        bn_tape_no_grad_push(tape);
+                      .strength = strength,
+                      .dropout = model->dropout,
+                      .adapter_dropout = model->adapter_dropout};
     bn_value x = bn_tape_input(tape, input), y = bn_tape_input(tape, labels);
-    *loss = training && distill ? bn_model_distill_loss(model, distill, &graph, x, y)
-                                : bn_model_score(model, &graph, x, y, logits);
+    *loss = distill ? bn_model_distill_loss(model, distill, &graph, x, y)
+                    : bn_model_loss(model, &graph, x, y);
     bn_tape_retain(tape, *loss);
-    if (classifier && !training)
-        bn_tape_retain(tape, *logits);
-    if (!training)
-        bn_tape_no_grad_pop(tape);
-    return bn_tape_plan(tape, training ? *loss : BN_NO_VALUE);
+    return bn_tape_plan(tape, *loss);
 }
 
-bn_status bn_train_graphs_record(const bn_model *model, const bn_distill *distill,
-                                 const bn_tensor *input, const bn_tensor *labels,
-                                 bn_train_graphs *out)
+static bn_status record_evaluate(const bn_model *model, const bn_tensor *input,
+                                 const bn_tensor *labels, bn_train_graphs *out)
+{
+    BN_TRY(bn_tape_new(model->backend, &out->evaluate));
+    bn_tape *tape = out->evaluate;
+    bn_graph graph = {.tape = tape};
+    bn_tape_no_grad_push(tape);
+    out->evaluate_loss = bn_model_score(model, &graph, bn_tape_input(tape, input),
+                                        bn_tape_input(tape, labels), &out->evaluate_logits);
+    bn_tape_retain(tape, out->evaluate_loss);
+    if (bn_model_is_classifier(model))
+        bn_tape_retain(tape, out->evaluate_logits);
+    bn_tape_no_grad_pop(tape);
+    return bn_tape_plan(tape, BN_NO_VALUE);
+}
+
+bn_status bn_train_graphs_record(const bn_config *config, const bn_model *model,
+                                 const bn_distill *distill, const bn_tensor *input,
+                                 const bn_tensor *labels, bn_train_graphs *out)
 {
     bn_status status = BN_OK;
-    bn_value ignored;
     *out = (bn_train_graphs){0};
-    BN_TRY_OUT(
-        record(model, distill, input, labels, true, &out->train, &out->train_loss, &ignored));
-    BN_TRY_OUT(record(model, NULL, input, labels, false, &out->evaluate, &out->evaluate_loss,
-                      &out->evaluate_logits));
+    if (occurs(config, BN_STRENGTH_SOFT) && !model->backend->softens)
+        return bn_error(BN_BAD_CONFIG,
+                        "quantization.ramp_steps: a ramp does not run on %s: expected 0, or "
+                        "training.device \"cpu\"",
+                        model->backend->name);
+    for (bn_strength s = 0; s < BN_STRENGTH_COUNT; s++)
+        if (occurs(config, s))
+            BN_TRY_OUT(record_train(model, distill, input, labels, s, &out->train[s],
+                                    &out->train_loss[s]));
+    BN_TRY_OUT(record_evaluate(model, input, labels, out));
 out:
     if (status != BN_OK)
         bn_train_graphs_clear(out);
@@ -42,27 +74,39 @@ out:
 
 void bn_train_graphs_clear(bn_train_graphs *graphs)
 {
-    bn_tape_free(graphs->train);
+    for (int s = 0; s < BN_STRENGTH_COUNT; s++)
+        bn_tape_free(graphs->train[s]);
     bn_tape_free(graphs->evaluate);
     *graphs = (bn_train_graphs){0};
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 size_t bn_train_graphs_arena(const bn_train_graphs *graphs)
 {
-    size_t train = bn_tape_memory_of(graphs->train).arena;
-    size_t evaluate = bn_tape_memory_of(graphs->evaluate).arena;
-    return train > evaluate ? train : evaluate;
+    size_t most = bn_tape_memory_of(graphs->evaluate).arena;
+    for (int s = 0; s < BN_STRENGTH_COUNT; s++)
+        if (graphs->train[s])
+            most = larger(most, bn_tape_memory_of(graphs->train[s]).arena);
+    return most;
 }
 
 size_t bn_train_graphs_peak(const bn_train_graphs *graphs)
 {
-    size_t train = bn_tape_memory_of(graphs->train).peak;
-    size_t evaluate = bn_tape_memory_of(graphs->evaluate).peak;
-    return train > evaluate ? train : evaluate;
+    size_t most = bn_tape_memory_of(graphs->evaluate).peak;
+    for (int s = 0; s < BN_STRENGTH_COUNT; s++)
+        if (graphs->train[s])
+            most = larger(most, bn_tape_memory_of(graphs->train[s]).peak);
+    return most;
 }
 
 bn_status bn_train_graphs_bind(bn_train_graphs *graphs, const bn_buffer *arena)
 {
-    BN_TRY(bn_tape_bind(graphs->train, arena));
+    for (int s = 0; s < BN_STRENGTH_COUNT; s++)
+        if (graphs->train[s])
+            BN_TRY(bn_tape_bind(graphs->train[s], arena));
     return bn_tape_bind(graphs->evaluate, arena);
 }

@@ -40,8 +40,8 @@ static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_mem
     bn_train_graphs graphs;
     bn_tensor input, labels;
     BN_TRY(bn_feed_shapes(config, model, &input, &labels));
-    BN_TRY(bn_train_graphs_record(model, NULL, &input, &labels, &graphs));
-    const bn_tape_memory tape = bn_tape_memory_of(graphs.train);
+    BN_TRY(bn_train_graphs_record(config, model, NULL, &input, &labels, &graphs));
+    const bn_tape_memory tape = bn_tape_memory_of(graphs.train[BN_STRENGTH_HARD]);
     out->arena = bn_train_graphs_arena(&graphs);
     out->saved_codes = tape.saved_codes;
     out->saved_packed = tape.saved_packed;

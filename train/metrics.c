@@ -136,6 +136,8 @@ bn_status bn_metrics_write(bn_metrics *metrics, const bn_metrics_record *record)
     bn_json_int(&json, "device_peak_bytes", (int64_t)record->device.peak_bytes);
     bn_json_double(&json, "device_fragmentation", record->device.fragmentation);
     bn_json_double(&json, "elapsed_s", record->elapsed_s);
+    if (record->ramped)
+        bn_json_double(&json, "strength", record->strength);
     if (record->evaluated && record->classifier)
         bn_json_double(&json, "val_accuracy", record->val_accuracy);
     if (record->evaluated)

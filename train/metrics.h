@@ -7,9 +7,10 @@
  * `loss` is the mean training loss of the steps since the line before,
  * tokens_per_second their speed without evaluation and saving; device_* is the
  * memory a run takes where it computes (memory.h); val_* are null
- * unless this step was evaluated. A line with an evaluation also has `layers`,
- * one object per ternary layer: name, zero_share, flip_rate, entropy_bits,
- * scale_drift (telemetry.h); an MLP's also val_accuracy.
+ * unless this step was evaluated, always fully quantized. Where quantization
+ * comes in during the run, `strength` is that of the step's training (0 to 1). A line with an
+ * evaluation also has `layers`, one object per ternary layer: name, zero_share, flip_rate,
+ * entropy_bits, scale_drift (telemetry.h); an MLP's also val_accuracy.
  */
 #ifndef BN_TRAIN_METRICS_H
 #define BN_TRAIN_METRICS_H
@@ -22,6 +23,8 @@ typedef struct bn_metrics_record {
     int64_t step, tokens_seen;
     double loss, lr, grad_norm, tokens_per_second, elapsed_s;
     bn_device_memory device;
+    bool ramped; /* the run has a float warm-up or a ramp */
+    double strength;
     bool evaluated;
     double val_loss, val_ppl; /* if evaluated */
     bool classifier;

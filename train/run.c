@@ -313,8 +313,8 @@ static bn_status evaluate(run *r)
         p->best_val_loss = r->evaluation.loss;
         p->best_step = p->step;
         p->evals_since_best = 0;
-    } else {
-        p->evals_since_best++;
+    } else if (bn_train_strength(r->config, p->step) == BN_STRENGTH_HARD) {
+        p->evals_since_best++; /* before, the model that is evaluated is not the one in training */
     }
     return BN_OK;
 }
@@ -352,6 +352,8 @@ static bn_status write_line(run *r)
             seconds > 0.0 ? (double)(p->tokens_seen - r->line_tokens) / seconds : 0.0,
         .device = bn_trainer_device_memory(r->trainer),
         .elapsed_s = elapsed(r),
+        .strength = bn_config_strength(r->config, p->step - 1),
+        .ramped = bn_config_strength(r->config, 0) < 1.0,
         .evaluated = r->evaluated,
         .classifier = bn_model_is_classifier(r->trainer->model),
     };
@@ -477,6 +479,18 @@ static bn_status go_back(run *r)
     return status;
 }
 
+/* Says where another phase of quantization begins. */
+static void note_strength(const run *r)
+{
+    static const char *const begins[] = {[BN_STRENGTH_HARD] = "full quantization",
+                                         [BN_STRENGTH_SOFT] = "the quantization ramp",
+                                         [BN_STRENGTH_NONE] = "training without quantization"};
+    const int64_t step = r->trainer->progress.step;
+    const bn_strength now = bn_train_strength(r->config, step);
+    if (now != bn_train_strength(r->config, step - 1))
+        note(r, bn_format("%s begins after step %lld", begins[now], (long long)step));
+}
+
 /* One step. *back: the run has gone back instead. */
 static bn_status step(run *r, bool *back)
 {
@@ -492,6 +506,8 @@ static bn_status step(run *r, bool *back)
         warn(r, bn_format("%s", bn_error_text()));
     if (*back)
         return go_back(r);
+    if (status == BN_OK)
+        note_strength(r);
     if (status == BN_OK && r->options->observer.step)
         r->options->observer.step(r->options->observer.arg, r->trainer, &r->last);
     return status;

@@ -8,6 +8,8 @@ bn_schedule bn_schedule_of(const bn_config *config)
         .kind = config->training.lr_scheduler,
         .total = config->training.max_steps,
         .warmup = config->training.warmup_steps,
+        .shape = config->training.decay_shape,
+        .decay = llround(config->training.decay_fraction * (double)config->training.max_steps),
         .learning_rate = config->training.learning_rate,
         .min_learning_rate = config->training.min_learning_rate,
     };
@@ -19,6 +21,14 @@ static double progress(const bn_schedule *s, int64_t step)
     if (step <= s->warmup)
         return 0.0;
     return (double)(step - s->warmup) / (double)(s->total - s->warmup);
+}
+
+/* Share of the rate above the minimum that is left; 1 before the decay. */
+static double decayed(const bn_schedule *s, int64_t step)
+{
+    const int64_t into = step - (s->total - s->decay) + 1;
+    const double g = into > 0 ? (double)into / (double)(s->decay + 1) : 0.0;
+    return 1.0 - (s->shape == BN_DECAY_SHAPE_LINEAR ? g : sqrt(g));
 }
 
 double bn_schedule_lr(const bn_schedule *s, int64_t step)
@@ -38,6 +48,8 @@ double bn_schedule_lr(const bn_schedule *s, int64_t step)
         if (step >= s->total / 2)
             peak = fmax(lr * 2.0 / 3.0, min);
         return ramp * (min + (peak - min) * (1.0 - (double)step / (double)s->total));
+    case BN_LR_SCHEDULER_WSD:
+        return ramp * (min + (lr - min) * decayed(s, step));
     }
     return lr;
 }

@@ -11,6 +11,10 @@
  *              2/3 lr (at least min); no weight decay from floor(T/2) on
  *              ("The Era of 1-bit LLMs: Training Tips, Code and FAQ", 2024)
  *
+ *   wsd        ramp * lr until the last D = round(decay_fraction T) steps, then
+ *              min + (lr-min) d(g), g = (s-(T-D)+1)/(D+1), d = 1-g or 1-sqrt(g)
+ *              (warm-up, stable, decay; Haegele et al., arXiv 2405.18392)
+ *
  * All but constant come down to `min` at the end of the run. Pure functions.
  */
 #ifndef BN_TRAIN_SCHEDULE_H
@@ -20,7 +24,8 @@
 
 typedef struct bn_schedule {
     bn_cfg_lr_scheduler kind;
-    int64_t total, warmup;
+    bn_cfg_decay_shape shape;
+    int64_t total, warmup, decay;
     double learning_rate, min_learning_rate;
 } bn_schedule;
 

@@ -177,13 +177,14 @@ static bn_status run_tiny(const bn_config *config, bn_backend *be, tiny *out)
     BN_TRY_OUT(be->alloc(be, bn_tensor_bytes(&ids), &tokens));
     ids = bn_tensor_at(ids, &tokens, 0);
     BN_TRY_OUT(be->upload(be, &ids, text));
-    BN_TRY_OUT(bn_train_graphs_record(model, NULL, &ids, &ids, &graphs));
+    BN_TRY_OUT(bn_train_graphs_record(config, model, NULL, &ids, &ids, &graphs));
     BN_TRY_OUT(be->alloc(be, bn_train_graphs_arena(&graphs), &arena));
     BN_TRY_OUT(bn_train_graphs_bind(&graphs, &arena));
-    BN_TRY_OUT(bn_tape_forward(graphs.train, NULL));
-    BN_TRY_OUT(bn_tape_backward(graphs.train, NULL, 1.0));
-    BN_TRY_OUT(
-        bn_backend_get_scalar(be, bn_tape_tensor(graphs.train, graphs.train_loss), &out->loss));
+    BN_TRY_OUT(bn_tape_forward(graphs.train[BN_STRENGTH_HARD], NULL));
+    BN_TRY_OUT(bn_tape_backward(graphs.train[BN_STRENGTH_HARD], NULL, 1.0));
+    BN_TRY_OUT(bn_backend_get_scalar(
+        be, bn_tape_tensor(graphs.train[BN_STRENGTH_HARD], graphs.train_loss[BN_STRENGTH_HARD]),
+        &out->loss));
     BN_TRY_OUT(get_grads(model, out));
 out:
     bn_train_graphs_clear(&graphs);

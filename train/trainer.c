@@ -37,8 +37,8 @@ static bn_status take_memory(bn_trainer *t)
                                 .temperature = t->config->distillation.temperature,
                                 .logits_weight = t->config->distillation.logits_weight,
                                 .hidden_weight = t->config->distillation.hidden_weight};
-    BN_TRY(bn_train_graphs_record(t->model, distill.teacher ? &distill : NULL, &t->feed.input,
-                                  &t->feed.labels, &t->graphs));
+    BN_TRY(bn_train_graphs_record(t->config, t->model, distill.teacher ? &distill : NULL,
+                                  &t->feed.input, &t->feed.labels, &t->graphs));
     BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),
                        "activations of a step"));
     return bn_train_graphs_bind(&t->graphs, &t->arena);
@@ -142,20 +142,29 @@ static bn_status next_batch(bn_trainer *t)
     return bn_feed_upload(&t->feed);
 }
 
+/* Loss of the micro-batch that ran last. */
+static bn_status read_loss(bn_trainer *t, double *loss)
+{
+    const bn_strength s = bn_train_strength(t->config, t->progress.step);
+    return bn_backend_get_scalar(t->backend,
+                                 bn_tape_tensor(t->graphs.train[s], t->graphs.train_loss[s]), loss);
+}
+
 /* Forward and backward of one micro-batch. Its mean loss enters the step's mean
  * with weight 1/count: every window of a training batch is full. */
 static bn_status micro_step(bn_trainer *t, int64_t micro, int64_t count, double *loss)
 {
     const bn_run run = {.seed = (uint64_t)t->config->training.seed,
-                        .step = (uint64_t)(t->progress.step * count + micro)};
+                        .step = (uint64_t)(t->progress.step * count + micro),
+                        .softness = 1.0 - bn_config_strength(t->config, t->progress.step)};
+    bn_tape *tape = t->graphs.train[bn_train_strength(t->config, t->progress.step)];
     double value;
     BN_TRY(next_batch(t));
-    BN_TRY(bn_tape_forward(t->graphs.train, &run));
-    BN_TRY(bn_tape_backward(t->graphs.train, &run, 1.0 / (double)count));
+    BN_TRY(bn_tape_forward(tape, &run));
+    BN_TRY(bn_tape_backward(tape, &run, 1.0 / (double)count));
     if (micro + 1 == count)
         return BN_OK; /* the caller reads the last loss, after the update is queued */
-    BN_TRY(bn_backend_get_scalar(t->backend, bn_tape_tensor(t->graphs.train, t->graphs.train_loss),
-                                 &value));
+    BN_TRY(read_loss(t, &value));
     *loss += value;
     return BN_OK;
 }
@@ -181,8 +190,7 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
     for (int64_t micro = 0; micro < count; micro++)
         BN_TRY(micro_step(t, micro, count, &sum));
     BN_TRY(bn_optimizer_step(&t->optimizer, result->lr, bn_schedule_decay(&t->schedule, step)));
-    BN_TRY(bn_backend_get_scalar(t->backend, bn_tape_tensor(t->graphs.train, t->graphs.train_loss),
-                                 &last));
+    BN_TRY(read_loss(t, &last));
     BN_TRY(bn_optimizer_norm(&t->optimizer, &result->grad_norm));
     const bn_backend_usage after = usage_of(t->backend);
     result->upload_bytes = after.upload_bytes - before.upload_bytes;
@@ -196,6 +204,8 @@ bn_status bn_trainer_step(bn_trainer *t, bn_step_result *result)
     t->progress.loss_sum += result->loss;
     t->progress.loss_count++;
     bn_loss_window_add(&t->progress.recent, result->loss);
+    if (bn_train_strength(t->config, step + 1) != bn_train_strength(t->config, step))
+        t->progress.recent = (bn_loss_window){0}; /* the loss may jump: that is no spike */
     t->progress.step_lr = result->lr;
     t->progress.step_grad_norm = result->grad_norm;
     t->progress.training_s += bn_seconds() - start;

@@ -128,6 +128,7 @@ typedef struct bn_run {
     int64_t position;         /* of the first row in its sequence (KV cache, RoPE) */
     int64_t sequence;         /* of the KV cache that the first row belongs to */
     const int64_t *positions; /* one per sequence of the batch instead of `position`, or NULL */
+    double softness;          /* of fake quantizers: y = q + softness (x - q) */
 } bn_run;
 
 static inline int64_t bn_run_position(const bn_run *run, int64_t batch)

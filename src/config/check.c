@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -207,6 +208,19 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         "%s: adapter.base: the base is what adapters start from: expected "
                         "training.init_from null, found \"%.60s\"",
                         name, c->training.init_from);
+    if (c->quantization.scale_estimator == BN_SCALE_ESTIMATOR_LEARNED &&
+        bn_config_strength(c, 0) < 1.0)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: quantization.scale_estimator: \"learned\" starts from the first "
+                        "weights: expected warmup_fraction 0 and ramp_steps 0, found %g and %lld",
+                        name, c->quantization.warmup_fraction,
+                        (long long)c->quantization.ramp_steps);
+    if (c->adapter.base && bn_config_strength(c, 0) < 1.0)
+        return bn_error(
+            BN_BAD_CONFIG,
+            "%s: adapter.base: the base is packed, nothing of it can be brought in: "
+            "expected quantization.warmup_fraction 0 and ramp_steps 0, found %g and %lld",
+            name, c->quantization.warmup_fraction, (long long)c->quantization.ramp_steps);
     if (c->training.optimizer == BN_OPTIMIZER_MUON && c->training.learning_rate <= 0)
         return bn_error(BN_BAD_CONFIG,
                         "%s: training.learning_rate: expected more than 0 for training.optimizer "
@@ -223,6 +237,34 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         "\"opencl:N\", found \"%.60s\"",
                         name, c->training.device);
     return BN_OK;
+}
+
+static double ramp_sigmoid(double x)
+{
+    const double low = 1.0 / (1.0 + exp(6.0));
+    return (1.0 / (1.0 + exp(-12.0 * (x - 0.5))) - low) / (1.0 - 2.0 * low);
+}
+
+double bn_config_strength(const bn_config *config, int64_t step)
+{
+    const double pi = 3.14159265358979323846, steps = (double)config->training.max_steps;
+    const int64_t k = step - (int64_t)(config->quantization.warmup_fraction * steps);
+    const int64_t ramp = config->quantization.ramp_steps;
+    const double x = (double)(k + 1) / (double)(ramp + 1);
+    const bool quantizes = bn_config_quantized(config) || config->quantization.rules.count > 0;
+    if (!quantizes || k >= ramp)
+        return 1.0;
+    if (k < 0)
+        return 0.0;
+    switch (config->quantization.ramp_shape) {
+    case BN_RAMP_SHAPE_LINEAR:
+        return x;
+    case BN_RAMP_SHAPE_COSINE:
+        return 0.5 * (1.0 - cos(pi * x));
+    case BN_RAMP_SHAPE_SIGMOID:
+        return ramp_sigmoid(x);
+    }
+    return x;
 }
 
 int64_t bn_config_group_size(const bn_config *config)

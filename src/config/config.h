@@ -136,6 +136,12 @@ static inline bool bn_config_quantized_activations(const bn_config *config)
            config->quantization.activation_bits != BN_ACTIVATION_BITS_NONE;
 }
 
+/* Strength of quantization at a step, from 0: 0 during the float warm-up, in
+ * between on the ramp, 1 from then on and where nothing is quantized. With k the
+ * step on a ramp of R and x = (k+1)/(R+1): linear x, cosine (1 - cos(pi x))/2,
+ * sigmoid (l(x) - l(0))/(l(1) - l(0)) with l(x) = 1/(1 + exp(-12 (x - 1/2))). */
+double bn_config_strength(const bn_config *config, int64_t step);
+
 /* 0 per tensor, -1 per row, else elements per group: the group size of
  * packed files and of the op parameters. */
 int64_t bn_config_group_size(const bn_config *config);

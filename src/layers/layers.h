@@ -18,9 +18,18 @@ enum { BN_LAYER_NAME_MAX = 112 }; /* leaves room for ".weight" */
 
 struct bn_linear_layer;
 
+/* How far BitLinears of a graph quantize. */
+typedef enum bn_strength {
+    BN_STRENGTH_HARD, /* as configured */
+    BN_STRENGTH_SOFT, /* fake quantizers, softened by bn_run.softness */
+    BN_STRENGTH_NONE, /* not at all: float products of the shadow weights */
+    BN_STRENGTH_COUNT,
+} bn_strength;
+
 /* What recording a graph needs to know besides the layers. */
 typedef struct bn_graph {
     bn_tape *tape;
+    bn_strength strength;
     double dropout;         /* 0 outside training */
     double adapter_dropout; /* likewise */
     bn_quant_trace *trace;  /* NULL except where quantizers are looked into */
@@ -66,7 +75,7 @@ bn_status bn_linear_layer_codes(const bn_linear_layer *layer, bn_backend *backen
 /* An input that several layers share is quantized once: begin with {x}. */
 typedef struct bn_linear_input {
     bn_value x;
-    bn_quantized codes; /* valid if quantized */
+    bn_quantized codes; /* valid if quantized; in a soft graph fake-quantized x */
     bool quantized;
     bn_act_params params; /* how */
 } bn_linear_input;

@@ -109,6 +109,30 @@ static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_li
     return bn_bitlinear(g->tape, x->codes, w, &spec->weight.params, bias);
 }
 
+/* The input of a soft product; layers that share it share its quantization. */
+static bn_value soft_input(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
+{
+    const bn_act_params *params = &layer->quant.act.params;
+    if (!layer->quant.act.quantized)
+        return x->x;
+    if (!has_codes(x, params)) {
+        x->codes.codes = bn_act_fake_quant(g->tape, x->x, params);
+        x->quantized = true;
+        x->params = *params;
+    }
+    return x->codes.codes;
+}
+
+/* The product of operands that are partly quantized: w + strength (Q(w) - w). */
+static bn_value soft_product(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x,
+                             bn_value bias)
+{
+    bn_value weight = bn_tape_param(g->tape, layer->weight);
+    if (layer->quant.weight.quantized)
+        weight = bn_weight_fake_quant(g->tape, weight, &layer->quant.weight.params);
+    return bn_linear(g->tape, soft_input(layer, g, x), weight, bias);
+}
+
 /* One side quantized: a float product of fake-quantized operands. */
 static bn_value float_product(const bn_linear_layer *layer, bn_graph *g, bn_value x, bn_value bias)
 {
@@ -156,8 +180,10 @@ static bn_value own_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear
         x->x = bn_hadamard(g->tape, x->x);
     if (g->see_input)
         g->see_input(g->see_arg, layer, x->x);
-    if (!layer->is_bit)
+    if (!layer->is_bit || g->strength == BN_STRENGTH_NONE)
         return bn_linear(g->tape, x->x, bn_tape_param(g->tape, layer->weight), bias);
+    if (g->strength == BN_STRENGTH_SOFT)
+        return soft_product(layer, g, x, bias);
     if (frozen(g))
         return frozen_product(layer, g, x, bias);
     if (layer->quant.weight.quantized && layer->quant.act.quantized)

@@ -337,6 +337,11 @@ static void fake_quantizers(void **state)
     run(&op, &act);
     expect(&op.call.out[0], (double[]){127, 0, 2, -2, -2, 1, 0, 2});
     bn_op_instance_clear(&op);
+    act.run.softness = 0.5; /* half way between the codes and x */
+    run(&op, &act);
+    expect(&op.call.out[0], (double[]){127, 0.25, 1.75, -2.25, -2, 1, 0, 2});
+    bn_op_instance_clear(&op);
+    act.run.softness = 0;
     act.params.act = (bn_act_params){4, 2};
     run(&op, &act); /* steps 127/7, 2.5/7, 2/7, 2/7 */
     expect(&op.call.out[0], (double[]){127, 0, 1.5 - 0.5 / 7, -2.5, -2, 8.0 / 7, 0, 2});
@@ -353,6 +358,10 @@ static void fake_quantizers(void **state)
     weight.params.weight.group_size = BN_PER_ROW;
     run(&op, &weight);
     expect(&op.call.out[0], (double[]){1.5, -1.5, 0, 8.5 / 3, 0, 0});
+    bn_op_instance_clear(&op);
+    weight.run.softness = 0.25;
+    run(&op, &weight);
+    expect(&op.call.out[0], (double[]){1.375, -1.875, 0.125, 2.125 + 2, 0.0625, -0.0625});
     bn_op_instance_clear(&op);
 }
 

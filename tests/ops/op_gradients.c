@@ -238,11 +238,12 @@ static bn_value graph_reshape(void *arg, bn_tape *t)
                   bn_reshape(t, y, 1, (int64_t[]){ROWS * OUT}));
 }
 
-static void check_graph(const char *name, bn_gradcheck_graph graph, leaves *l)
+static void check_graph(const char *name, bn_gradcheck_graph graph, leaves *l, double softness)
 {
+    const bn_run run = {.softness = softness};
     bn_gradcheck_entry entry[LEAVES];
     int failed = 0;
-    assert_ok(bn_gradcheck_tape(backend, graph, l, NULL, l->leaf, LEAVES, NULL, entry));
+    assert_ok(bn_gradcheck_tape(backend, graph, l, &run, l->leaf, LEAVES, NULL, entry));
     for (int i = 0; i < LEAVES; i++)
         failed += judge(name, i, &entry[i], 1e-9, 1e-6);
     assert_int_equal(failed, 0);
@@ -257,18 +258,19 @@ static void pass_ops_share_their_gradient(void **state)
     for (int i = 0; i < 6; i++) {
         l.group_size = sizes[i % 3];
         l.act = (bn_act_params){i % 2 ? 4 : 8, i >= 3 ? BN_PER_TENSOR : BN_PER_ROW};
-        check_graph("act_quant, weight_quant, bitlinear", graph_bitlinear, &l);
-        check_graph("two layers with one weight", graph_shared_weight, &l);
-        check_graph("act_fake_quant, weight_fake_quant", graph_fake_quant, &l);
+        check_graph("act_quant, weight_quant, bitlinear", graph_bitlinear, &l, 0);
+        check_graph("two layers with one weight", graph_shared_weight, &l, 0);
+        check_graph("act_fake_quant, weight_fake_quant", graph_fake_quant, &l, 0);
+        check_graph("soft fake quantizers", graph_fake_quant, &l, 0.3);
     }
     l.group_size = GROUP;
     for (int grid = 0; grid < BN_GRID_COUNT; grid++) {
         l.grid = (bn_grid)grid;
-        check_graph(bn_grid_table[grid].name, graph_bitlinear, &l);
+        check_graph(bn_grid_table[grid].name, graph_bitlinear, &l, 0);
     }
     l.estimator = BN_ESTIMATOR_TRUST; /* passes all gradients of 8-bit codes, through its node */
-    check_graph("weight_estimator", graph_bitlinear, &l);
-    check_graph("reshape", graph_reshape, &l);
+    check_graph("weight_estimator", graph_bitlinear, &l, 0);
+    check_graph("reshape", graph_reshape, &l, 0);
     backend->release(backend, &l.memory);
 }
 

@@ -50,6 +50,15 @@ bn_status REF(bn_weight_quant_forward)(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
+/* y = q + softness (x - q), q in y; not at all where softness is 0 */
+static void soften(const bn_op_call *c)
+{
+    const real s = (real)c->run->softness, *x = ref_in(c, 0);
+    real *y = ref_out(c, 0);
+    for (int64_t i = 0, n = s == 0 ? 0 : bn_tensor_numel(&c->in[0]); i < n; i++)
+        y[i] += s * (x[i] - y[i]);
+}
+
 /* Steps, then codes. */
 static size_t step_bytes(const bn_op_call *c)
 {
@@ -64,7 +73,7 @@ size_t REF(bn_act_fake_quant_scratch)(const bn_backend *backend, const bn_op_cal
     return step_bytes(c) + (size_t)bn_tensor_numel(&c->in[0]);
 }
 
-/* x [R,I] -> y [R,I] = codes * step */
+/* x [R,I] -> y [R,I] = codes * step, softened */
 bn_status REF(bn_act_fake_quant_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
@@ -74,6 +83,7 @@ bn_status REF(bn_act_fake_quant_forward)(bn_backend *backend, const bn_op_call *
     int8_t *codes = (int8_t *)ref_data(&c->scratch) + step_bytes(c);
     absmax_quantize(ref_in(c, 0), R, I, p->group_size, p->bits, codes, step);
     act_dequantize(codes, step, R, I, p->group_size, ref_out(c, 0));
+    soften(c);
     return BN_OK;
 }
 
@@ -93,7 +103,7 @@ size_t REF(bn_weight_fake_quant_scratch)(const bn_backend *backend, const bn_op_
     return scale_bytes(c) + bn_tensor_bytes(&codes);
 }
 
-/* weight [O,I] -> y [O,I] = codes * scale */
+/* weight [O,I] -> y [O,I] = codes * scale, softened */
 bn_status REF(bn_weight_fake_quant_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
@@ -104,5 +114,6 @@ bn_status REF(bn_weight_fake_quant_forward)(bn_backend *backend, const bn_op_cal
     grid_scales(p->grid, p->rule, ref_in(c, 0), O, I, G, scale);
     grid_codes(p->grid, ref_in(c, 0), O, I, G, scale, codes);
     weight_dequantize(bn_grid_dtype(p->grid), codes, scale, O, I, G, ref_out(c, 0));
+    soften(c);
     return BN_OK;
 }

@@ -172,7 +172,8 @@ static const struct {
     {"{\"quantization\": {\"activation_bits\": 5}}",
      "f: quantization.activation_bits: expected 8, 4 or \"none\", found 5"},
     {"{\"training\": {\"lr_scheduler\": \"step\"}}",
-     "f: training.lr_scheduler: expected \"constant\", \"linear\", \"cosine\" or \"two-stage\", "
+     "f: training.lr_scheduler: expected \"constant\", \"linear\", \"cosine\", \"two-stage\" or "
+     "\"wsd\", "
      "found \"step\""},
     {"{\"training\": {\"backward_precision\": \"bfloat16\"}}",
      "f: training.backward_precision: expected \"float32\", \"bf16\" or \"int16\", found "

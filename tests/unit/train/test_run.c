@@ -171,15 +171,45 @@ static void test_resume_equals_straight(void **state)
 /* The same with each way to train that keeps a state of its own. */
 static void test_resume_of_variants(void **state)
 {
-    static const char *const settings[] = {"training.optimizer=muon",
-                                           "quantization.scale_estimator=learned",
-                                           "quantization.weight_bits=3"};
+    static const char *const settings[] = {
+        "training.optimizer=muon",           "quantization.scale_estimator=learned",
+        "quantization.weight_bits=3",        "training.lr_scheduler=wsd",
+        "quantization.warmup_fraction=0.5",  /* stopped in the first step of the second half */
+        "quantization.warmup_fraction=0.75", /* and within the first */
+        "quantization.ramp_steps=15",        /* on the ramp */
+        "quantization.ramp_steps=10",        /* behind it */
+    };
     (void)state;
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         check_resume(11, "variant", settings[i]);
         assert_true(help_checkpoint_hash("variant/checkpoint-00000020.h5") !=
                     help_checkpoint_hash("straight/checkpoint-00000020.h5"));
     }
+}
+
+/* Float, ramp, full: the lines say the strength, the notes where a phase begins. */
+static void test_strength_of_quantization(void **state)
+{
+    (void)state;
+    bn_config config;
+    bn_text notes = {0};
+    bn_run_options options = with_notes(&notes);
+    help_config(&config, "ramp", "quantization.warmup_fraction=0.4", "quantization.ramp_steps=4",
+                "training.early_stop_patience=1", "training.learning_rate=0", NULL);
+    help_remove("ramp");
+    assert_ok(help_run(&config, &options, NULL));
+    assert_non_null(strstr(notes.data, "the quantization ramp begins after step 8"));
+    assert_non_null(strstr(notes.data, "full quantization begins after step 12"));
+    assert_non_null(strstr(notes.data, "stopped early at step 16")); /* never before the end */
+    char *text = help_read("ramp/metrics.jsonl");
+    static const double strengths[] = {0, 0, 0, 0.8, 1};
+    int lines = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"), lines++)
+        assert_true(fabs(help_number(line, "strength") - strengths[lines]) < 1e-12);
+    assert_int_equal(lines, 5);
+    free(text);
+    bn_text_clear(&notes);
+    bn_config_clear(&config);
 }
 
 static void append(const char *path, const char *text)
@@ -602,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_metrics_lines),
         cmocka_unit_test(test_resume_equals_straight),
         cmocka_unit_test(test_resume_of_variants),
+        cmocka_unit_test(test_strength_of_quantization),
         cmocka_unit_test(test_metrics_after_resume),
         cmocka_unit_test(test_damaged_checkpoint_is_skipped),
         cmocka_unit_test(test_resume_with_changes),

@@ -86,6 +86,59 @@ static void test_two_stage_edges(void **state)
     near(bn_schedule_lr(&one, 0), 2e-3);
 }
 
+static void test_wsd(void **state)
+{
+    (void)state;
+    bn_schedule s = make(BN_LR_SCHEDULER_WSD, 100, 10, 1e-3);
+    s.decay = 24;
+    s.shape = BN_DECAY_SHAPE_LINEAR;
+    near(bn_schedule_lr(&s, 4), 1.5e-3);
+    near(bn_schedule_lr(&s, 10), 3e-3);
+    near(bn_schedule_lr(&s, 75), 3e-3);
+    near(bn_schedule_lr(&s, 76), 1e-3 + 2e-3 * (1 - 1.0 / 25));
+    near(bn_schedule_lr(&s, 99), 1e-3 + 2e-3 * (1 - 24.0 / 25));
+    s.shape = BN_DECAY_SHAPE_ONE_MINUS_SQRT;
+    near(bn_schedule_lr(&s, 75), 3e-3);
+    near(bn_schedule_lr(&s, 79), 1e-3 + 2e-3 * (1 - 0.4)); /* sqrt(4/25) */
+    near(bn_schedule_lr(&s, 91), 1e-3 + 2e-3 * (1 - 0.8));
+    near(bn_schedule_decay(&s, 99), 1.0);
+    s.decay = 0; /* never falls */
+    near(bn_schedule_lr(&s, 99), 3e-3);
+}
+
+/* Float, then three steps of each shape, then all of it. */
+static void test_strength(void **state)
+{
+    static const struct {
+        const char *shape;
+        double at[3];
+    } cases[] = {
+        {"quantization.ramp_shape=linear", {0.25, 0.5, 0.75}},
+        {"quantization.ramp_shape=cosine", {0.14644660940672624, 0.5, 0.8535533905932737}},
+        {"quantization.ramp_shape=sigmoid", {0.04517665973091212, 0.5, 0.9548233402690879}},
+    };
+    (void)state;
+    bn_config config;
+    assert_ok(bn_config_init(&config));
+    near(bn_config_strength(&config, 0), 1.0);
+    assert_ok(bn_config_set(&config, "training.max_steps=17"));
+    assert_ok(bn_config_set(&config, "quantization.warmup_fraction=0.25")); /* 4.25 steps */
+    near(bn_config_strength(&config, 3), 0.0);
+    near(bn_config_strength(&config, 4), 1.0);
+    assert_ok(bn_config_set(&config, "quantization.ramp_steps=3"));
+    for (int k = 0; k < 3; k++) {
+        assert_ok(bn_config_set(&config, cases[k].shape));
+        near(bn_config_strength(&config, 0), 0.0);
+        near(bn_config_strength(&config, 3), 0.0);
+        for (int i = 0; i < 3; i++)
+            near(bn_config_strength(&config, 4 + i), cases[k].at[i]);
+        near(bn_config_strength(&config, 7), 1.0);
+    }
+    assert_ok(bn_config_set(&config, "quantization.weight_bits=none")); /* nothing to bring in */
+    near(bn_config_strength(&config, 0), 1.0);
+    bn_config_clear(&config);
+}
+
 /* A warm-up longer than the run only ever rises. */
 static void test_warmup_longer_than_run(void **state)
 {
@@ -124,7 +177,8 @@ int main(void)
         cmocka_unit_test(test_constant),        cmocka_unit_test(test_linear),
         cmocka_unit_test(test_cosine),          cmocka_unit_test(test_two_stage),
         cmocka_unit_test(test_two_stage_edges), cmocka_unit_test(test_warmup_longer_than_run),
-        cmocka_unit_test(test_from_config),
+        cmocka_unit_test(test_from_config),     cmocka_unit_test(test_wsd),
+        cmocka_unit_test(test_strength),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
