@@ -50,7 +50,7 @@ def check_plot(path, model):
     bars = [widths for y, widths in rows.items() if y != "8"]  # the legend's row
     assert len(bars) == len(layers) == out.count("bits"), path
     for widths, layer in zip(bars, layers.values()):
-        shares = [np.mean(layer.codes == code) for code in (-1, 0, 1)]
+        shares = [np.mean(np.sign(layer.codes) == sign) for sign in (-1, 0, 1)]
         assert np.allclose(np.array(widths) / 420, shares, atol=1e-4), (path, widths)
 
 

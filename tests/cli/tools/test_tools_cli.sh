@@ -272,7 +272,7 @@ fi
 
 # ---- a scheme for each layer ----
 rules='quantization.rules=[{"match":"q_proj","weight_bits":"none"},{"match":"mlp","weight_scale":"row"}]'
-"$bin/bitnet-train" config.json --quiet --output-dir mixed --max-steps 2 --set "$rules" >/dev/null ||
+"$bin/bitnet-train" config.json --quiet --overwrite --output-dir mixed --max-steps 2 --set "$rules" >/dev/null ||
     fail 'training with rules'
 run export mixed -o mixed.h5 --json
 expect 0

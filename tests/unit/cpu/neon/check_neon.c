@@ -113,7 +113,7 @@ static void run_tiles(const bn_ternary_kernels *k, subject *s, bool lanes)
     for (int64_t p = 0; p < job.panels; p++) {
         k->pack_panel(&job, p, panel);
         for (int64_t r0 = 0; r0 < job.shape.rows; r0 += k->tile_rows) {
-            k->tile(&job, x + r0 * ld, ld, sums + r0 * job.groups, panel, t);
+            k->tile(&job, x + r0 * ld, ld, sums + r0 * job.groups, NULL, panel, t);
             for (int64_t r = r0; r < r0 + k->tile_rows && r < job.shape.rows; r++)
                 for (int64_t c = 0; c < BN_PANEL_COLS && p * BN_PANEL_COLS + c < job.shape.out; c++)
                     s->y[r * job.shape.out + p * BN_PANEL_COLS + c] =
