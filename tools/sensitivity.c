@@ -74,11 +74,15 @@ static bool may_switch(const bn_linear_layer *layer, const bn_config *config, bo
                     : quantized(layer, config).quant.weight.quantized;
 }
 
+/* Bits per weight in a packed file. */
 static double bits_of(const bn_linear_layer *layer)
 {
     const int64_t scales =
         bn_scale_count(layer->out, layer->in, layer->quant.weight.params.group_size);
-    const int64_t bytes = layer->out * bn_b3_row_bytes(layer->in) + 4 * scales;
+    const bn_grid grid = layer->quant.weight.params.grid;
+    const int64_t row =
+        grid == BN_GRID_TERNARY ? bn_b3_row_bytes(layer->in) : bn_bits_row_bytes(grid, layer->in);
+    const int64_t bytes = layer->out * row + 4 * scales;
     return 8.0 * (double)bytes / ((double)layer->out * (double)layer->in);
 }
 

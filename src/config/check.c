@@ -105,6 +105,12 @@ static bn_status check_estimators(const bn_config *c, const char *name, const ch
                         "%s: %s.scale_estimator: with activation_bits none expected absmean or "
                         "absmedian, found %s",
                         name, section, scale);
+    if (learned && bn_config_strength(c, 0) < 1.0)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: %s.scale_estimator: \"learned\" starts from the first weights: "
+                        "expected warmup_fraction 0 and ramp_steps 0, found %g and %lld",
+                        name, section, c->quantization.warmup_fraction,
+                        (long long)c->quantization.ramp_steps);
     if (c->quantization.gradient_estimator != BN_GRADIENT_ESTIMATOR_IDENTITY &&
         !bn_config_quantized_activations(c))
         return bn_error(BN_BAD_CONFIG,
@@ -208,13 +214,6 @@ bn_status bn_config_check(const bn_config *c, const char *name)
                         "%s: adapter.base: the base is what adapters start from: expected "
                         "training.init_from null, found \"%.60s\"",
                         name, c->training.init_from);
-    if (c->quantization.scale_estimator == BN_SCALE_ESTIMATOR_LEARNED &&
-        bn_config_strength(c, 0) < 1.0)
-        return bn_error(BN_BAD_CONFIG,
-                        "%s: quantization.scale_estimator: \"learned\" starts from the first "
-                        "weights: expected warmup_fraction 0 and ramp_steps 0, found %g and %lld",
-                        name, c->quantization.warmup_fraction,
-                        (long long)c->quantization.ramp_steps);
     if (c->adapter.base && bn_config_strength(c, 0) < 1.0)
         return bn_error(
             BN_BAD_CONFIG,

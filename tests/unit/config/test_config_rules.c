@@ -93,6 +93,16 @@ static void test_misfit(void **state)
     assert_int_equal(bn_config_check(&c, "f"), BN_BAD_CONFIG);
     assert_string_equal(bn_error_text(), "f: quantization.rules[1].group_size: expected at most "
                                          "model.hidden_size (128), found 129");
+    assert_ok(bn_config_set(&c, "quantization.rules=[{\"match\":\"a\","
+                                "\"scale_estimator\":\"learned\"}]"));
+    assert_ok(bn_config_check(&c, "f"));
+    assert_ok(bn_config_set(&c, "quantization.warmup_fraction=0.25"));
+    assert_int_equal(bn_config_check(&c, "f"), BN_BAD_CONFIG);
+    assert_string_equal(
+        bn_error_text(),
+        "f: quantization.rules[0].scale_estimator: \"learned\" starts from the "
+        "first weights: expected warmup_fraction 0 and ramp_steps 0, found 0.25 and "
+        "0");
     bn_config_clear(&c);
 }
 

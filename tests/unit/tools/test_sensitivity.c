@@ -121,6 +121,26 @@ static void test_float_model(void **state)
     fixture_close(&f);
 }
 
+static void test_bits_of_other_grids(void **state)
+{
+    static const struct {
+        const char *setting;
+        double bits;
+    } grids[] = {{"quantization.weight_bits=binary", 1}, {"quantization.weight_bits=8", 8}};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        fixture f;
+        bn_loaded loaded;
+        fixture_open(&f, grids[i].setting);
+        fixture_train(&f, 2);
+        bn_sensitivity s = measure(&f, &loaded);
+        assert_true(s.bits > grids[i].bits && s.bits <= grids[i].bits + 1.1); /* and scales */
+        bn_sensitivity_clear(&s);
+        bn_loaded_clear(&loaded);
+        fixture_close(&f);
+    }
+}
+
 static void test_refused(void **state)
 {
     fixture f;
@@ -148,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantized_model),
         cmocka_unit_test(test_float_model),
+        cmocka_unit_test(test_bits_of_other_grids),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
