@@ -60,7 +60,7 @@ def main():
         return table(rows, out)
     for seed in SEEDS:
         for section, name, settings in rows:
-            print(folder(out, section, name, seed), seed, settings)
+            print(f"{folder(out, section, name, seed)} {seed} {settings}".rstrip())  # for xargs -L
 
 
 if __name__ == "__main__":
