@@ -744,3 +744,17 @@ void op_cases_free(op_case_list *list)
     free(list->items);
     *list = (op_case_list){0};
 }
+
+int op_cases_each(bn_backend *backend, bn_op op,
+                  void (*check)(bn_backend *backend, const op_case *k, void *arg), void *arg)
+{
+    op_case_list cases = op_cases_new();
+    int count = 0;
+    for (int i = 0; i < cases.count; i++)
+        if (cases.items[i].spec.op == op) {
+            check(backend, &cases.items[i], arg);
+            count++;
+        }
+    op_cases_free(&cases);
+    return count;
+}

@@ -22,4 +22,8 @@ typedef struct op_case_list {
 op_case_list op_cases_new(void);
 void op_cases_free(op_case_list *list);
 
+/* Calls check() with every case of `op`; returns how many. */
+int op_cases_each(bn_backend *backend, bn_op op,
+                  void (*check)(bn_backend *backend, const op_case *k, void *arg), void *arg);
+
 #endif

@@ -176,15 +176,7 @@ static void test_resume(void **state)
     const char *base = "adapter.base=base", *dropout = "adapter.lora_dropout=0.1";
     help_config(&straight, "straight", base, dropout, NULL);
     help_config(&stopped, "stopped", base, dropout, NULL);
-    help_remove("straight");
-    help_remove("stopped");
-    assert_ok(help_run(&straight, NULL, NULL));
-    bn_run_options options = {.stop_after = 7};
-    assert_int_equal(help_run(&stopped, &options, NULL), BN_INTERRUPTED);
-    options = (bn_run_options){.resume = "auto"};
-    assert_ok(help_run(&stopped, &options, NULL));
-    assert_true(help_checkpoint_hash("straight/checkpoint-00000020.h5") ==
-                help_checkpoint_hash("stopped/checkpoint-00000020.h5"));
+    help_stop_and_resume(&straight, &stopped, 7, 20);
     /* Adapters alone are in the file. */
     bn_checkpoint *c;
     bn_checkpoint_param p;

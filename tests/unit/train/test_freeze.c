@@ -140,15 +140,7 @@ static void test_resume(void **state)
     const char *freeze = "training.freeze=embed_tokens,mlp";
     help_config(&straight, "straight", freeze, NULL);
     help_config(&stopped, "stopped", freeze, NULL);
-    help_remove("straight");
-    help_remove("stopped");
-    assert_ok(help_run(&straight, NULL, NULL));
-    bn_run_options options = {.stop_after = 7};
-    assert_int_equal(help_run(&stopped, &options, NULL), BN_INTERRUPTED);
-    options = (bn_run_options){.resume = "auto"};
-    assert_ok(help_run(&stopped, &options, NULL));
-    assert_true(help_checkpoint_hash("straight/checkpoint-00000020.h5") ==
-                help_checkpoint_hash("stopped/checkpoint-00000020.h5"));
+    help_stop_and_resume(&straight, &stopped, 7, 20);
     const int64_t ffn = straight.model.intermediate_size;
     assert_ok(bn_checkpoint_open("straight/checkpoint-00000020.h5", &c));
     assert_true(has_moments(c, q_proj, 32, 32));
@@ -156,7 +148,7 @@ static void test_resume(void **state)
     bn_checkpoint_close(c);
     assert_ok(bn_config_set(&stopped, "training.freeze=q_proj"));
     assert_ok(bn_config_set(&stopped, "training.max_steps=24"));
-    assert_ok(help_run(&stopped, &options, NULL));
+    assert_ok(help_run(&stopped, &(bn_run_options){.resume = "auto"}, NULL));
     assert_ok(bn_checkpoint_open("stopped/checkpoint-00000024.h5", &c));
     assert_false(has_moments(c, q_proj, 32, 32));
     assert_true(has_moments(c, up_proj, ffn, 32));

@@ -140,3 +140,18 @@ bn_status help_run(const bn_config *config, const bn_run_options *options, char 
         free(text);
     return status;
 }
+
+void help_stop_and_resume(const bn_config *straight, const bn_config *stopped, int64_t stop,
+                          int64_t steps)
+{
+    char name[64];
+    snprintf(name, sizeof name, "checkpoint-%08lld.h5", (long long)steps);
+    help_remove(straight->output_dir);
+    help_remove(stopped->output_dir);
+    assert_ok(help_run(straight, NULL, NULL));
+    assert_int_equal(help_run(stopped, &(bn_run_options){.stop_after = stop}, NULL),
+                     BN_INTERRUPTED);
+    assert_ok(help_run(stopped, &(bn_run_options){.resume = "auto"}, NULL));
+    assert_true(help_checkpoint_hash(help_path(straight->output_dir, name)) ==
+                help_checkpoint_hash(help_path(stopped->output_dir, name)));
+}

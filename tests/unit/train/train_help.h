@@ -29,6 +29,12 @@ double help_number(const char *json, const char *key);
 /* A hash over values and moments of all parameters of a checkpoint. */
 uint64_t help_checkpoint_hash(const char *path);
 
+/* Runs one configuration to its end and its twin, which names another folder,
+ * stopped after `stop` steps and resumed; the last checkpoints, of step `steps`,
+ * must be equal. */
+void help_stop_and_resume(const bn_config *straight, const bn_config *stopped, int64_t stop,
+                          int64_t steps);
+
 /* `backend` new with all defaults; runs config to its end. */
 bn_status help_run(const bn_config *config, const bn_run_options *options, char **summary);
 
