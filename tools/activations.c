@@ -211,7 +211,6 @@ void bn_activations_clear(bn_activations *a)
 static bn_status print_json(const bn_activations *a, const char *file, const char *data)
 {
     bn_json json = {.indent = 2};
-    char *text = NULL;
     bn_json_object(&json, NULL);
     bn_json_string(&json, "file", file);
     bn_json_string(&json, "data", data);
@@ -233,10 +232,7 @@ static bn_status print_json(const bn_activations *a, const char *file, const cha
     }
     bn_json_array_end(&json);
     bn_json_object_end(&json);
-    BN_TRY(bn_json_take(&json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
+    return bn_tool_print_json(&json);
 }
 
 bn_status bn_activations_print(const bn_activations *a, const char *file, const char *data,

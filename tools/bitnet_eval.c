@@ -48,7 +48,6 @@ static bn_status print_json(const bn_loaded *loaded, const char *data, const bn_
 {
     const bool classifier = bn_model_is_classifier(loaded->model);
     bn_json json = {.indent = 2};
-    char *text = NULL;
     bn_json_object(&json, NULL);
     bn_json_string(&json, "model", loaded->path);
     bn_json_bool(&json, "packed", loaded->is_packed);
@@ -72,10 +71,7 @@ static bn_status print_json(const bn_loaded *loaded, const char *data, const bn_
     bn_json_double(&json, classifier ? "examples_per_second" : "tokens_per_second",
                    (double)score->labels / seconds);
     bn_json_object_end(&json);
-    BN_TRY(bn_json_take(&json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
+    return bn_tool_print_json(&json);
 }
 
 static bn_status print_text(const bn_loaded *loaded, const bn_score *score, double seconds)

@@ -184,7 +184,6 @@ static void head_json(bn_json *json, const bn_file_info *info)
 static bn_status print_json(const bn_file_info *info)
 {
     bn_json json = {.indent = 2};
-    char *text = NULL;
     bn_json_object(&json, NULL);
     if (info->gguf)
         gguf_json(&json, info);
@@ -195,10 +194,7 @@ static bn_status print_json(const bn_file_info *info)
         tensor_json(&json, &info->tensors[i]);
     bn_json_array_end(&json);
     bn_json_object_end(&json);
-    BN_TRY(bn_json_take(&json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
+    return bn_tool_print_json(&json);
 }
 
 /* ---- text ---- */

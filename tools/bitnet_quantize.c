@@ -77,7 +77,6 @@ static bn_status print_json(const struct args *args, const char *source,
                             const bn_quantize_report *report)
 {
     bn_json json = {.indent = 2};
-    char *text = NULL;
     bn_json_object(&json, NULL);
     bn_json_string(&json, "source", source);
     bn_json_string(&json, "file", args->output);
@@ -97,10 +96,7 @@ static bn_status print_json(const struct args *args, const char *source,
     }
     bn_json_array_end(&json);
     bn_json_object_end(&json);
-    BN_TRY(bn_json_take(&json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
+    return bn_tool_print_json(&json);
 }
 
 static void print_text(const struct args *args, const bn_quantize_report *report)

@@ -10,7 +10,6 @@ static bn_status print_json(const bn_sensitivity *s, const bn_loaded *loaded, co
                             const char *rules)
 {
     bn_json json = {.indent = 2};
-    char *text = NULL;
     bn_json_object(&json, NULL);
     bn_json_string(&json, "file", loaded->path);
     bn_json_string(&json, "data", data);
@@ -38,10 +37,7 @@ static bn_status print_json(const bn_sensitivity *s, const bn_loaded *loaded, co
         bn_json_object_end(&json);
     }
     bn_json_object_end(&json);
-    BN_TRY(bn_json_take(&json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
+    return bn_tool_print_json(&json);
 }
 
 static bn_status print_text(const bn_sensitivity *s, const char *data, const char *rules)

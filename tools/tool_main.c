@@ -12,23 +12,32 @@ bn_status bn_tool_print(const char *text)
     return BN_OK;
 }
 
+static bn_status print_and_free(char *text)
+{
+    const bn_status status = bn_tool_print(text);
+    free(text);
+    return status;
+}
+
 bn_status bn_tool_print_text(bn_text *text)
 {
     char *line = NULL;
-    bn_status status = bn_text_take(text, &line);
-    if (status == BN_OK)
-        status = bn_tool_print(line);
-    free(line);
-    return status;
+    BN_TRY(bn_text_take(text, &line));
+    return print_and_free(line);
+}
+
+bn_status bn_tool_print_json(bn_json *json)
+{
+    char *text = NULL;
+    BN_TRY(bn_json_take(json, &text));
+    return print_and_free(text);
 }
 
 static bn_status print_help(const bn_program *program)
 {
     char *text = NULL;
     BN_TRY(bn_options_help(program, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
+    return print_and_free(text);
 }
 
 static bn_status print_version(const bn_program *program, bn_status (*details)(bn_text *version))

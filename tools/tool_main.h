@@ -6,6 +6,7 @@
 #ifndef BN_TOOLS_TOOL_MAIN_H
 #define BN_TOOLS_TOOL_MAIN_H
 
+#include "base/json.h"
 #include "base/options.h"
 #include "base/text.h"
 
@@ -17,8 +18,9 @@ typedef bn_status (*bn_tool_run)(void *args);
 int bn_tool_main_with(const bn_program *program, bn_status (*details)(bn_text *version),
                       bn_tool_run run, void *args, int argc, char **argv);
 
-/* BN_IO if stdout cannot take it. bn_tool_print_text() clears its text. */
+/* BN_IO if stdout cannot take it. The latter two clear what they print. */
 bn_status bn_tool_print(const char *text) BN_MUST_CHECK;
 bn_status bn_tool_print_text(bn_text *text) BN_MUST_CHECK;
+bn_status bn_tool_print_json(bn_json *json) BN_MUST_CHECK;
 
 #endif
