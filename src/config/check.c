@@ -191,6 +191,39 @@ static bn_status check_distillation(const bn_config *c, const char *name)
     return BN_OK;
 }
 
+/* What a run of adapters has no use for must not be asked for in silence. */
+static bn_status check_adapter(const bn_config *c, const char *name)
+{
+    if (!c->adapter.base)
+        return BN_OK;
+    if (c->training.init_from)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.init_from: expected null with adapter.base, found \"%.60s\"",
+                        name, c->training.init_from);
+    if (c->training.freeze.count)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.freeze: adapters leave their base as it is: expected [] with "
+                        "adapter.base, found \"%.60s\"",
+                        name, c->training.freeze.items[0]);
+    if (c->training.optimizer == BN_OPTIMIZER_MUON)
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: training.optimizer: expected \"adamw\" with adapter.base, found "
+                        "\"muon\"",
+                        name);
+    if (bn_config_strength(c, 0) < 1.0)
+        return bn_error(
+            BN_BAD_CONFIG,
+            "%s: adapter.base: the base is packed, nothing of it can be brought in: "
+            "expected quantization.warmup_fraction 0 and ramp_steps 0, found %g and %lld",
+            name, c->quantization.warmup_fraction, (long long)c->quantization.ramp_steps);
+    if (c->adapter.init_lora_weights == BN_INIT_LORA_RESIDUAL && !(c->adapter.lora_alpha > 0.0))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: adapter.lora_alpha: expected more than 0 for "
+                        "adapter.init_lora_weights \"residual\", found %g",
+                        name, c->adapter.lora_alpha);
+    return BN_OK;
+}
+
 bn_status bn_config_check(const bn_config *c, const char *name)
 {
     if (c->model.kind == BN_KIND_TRANSFORMER) {
@@ -200,26 +233,12 @@ bn_status bn_config_check(const bn_config *c, const char *name)
     }
     BN_TRY(check_quantization(c, name));
     BN_TRY(check_distillation(c, name));
-    if (c->training.init_from && c->adapter.base)
-        return bn_error(BN_BAD_CONFIG,
-                        "%s: training.init_from: expected null with adapter.base, found \"%.60s\"",
-                        name, c->training.init_from);
+    BN_TRY(check_adapter(c, name));
     if (c->training.min_learning_rate > c->training.learning_rate)
         return bn_error(BN_BAD_CONFIG,
                         "%s: training.min_learning_rate: expected at most training.learning_rate "
                         "(%g), found %g",
                         name, c->training.learning_rate, c->training.min_learning_rate);
-    if (c->adapter.base && c->training.init_from)
-        return bn_error(BN_BAD_CONFIG,
-                        "%s: adapter.base: the base is what adapters start from: expected "
-                        "training.init_from null, found \"%.60s\"",
-                        name, c->training.init_from);
-    if (c->adapter.base && bn_config_strength(c, 0) < 1.0)
-        return bn_error(
-            BN_BAD_CONFIG,
-            "%s: adapter.base: the base is packed, nothing of it can be brought in: "
-            "expected quantization.warmup_fraction 0 and ramp_steps 0, found %g and %lld",
-            name, c->quantization.warmup_fraction, (long long)c->quantization.ramp_steps);
     if (c->training.optimizer == BN_OPTIMIZER_MUON && c->training.learning_rate <= 0)
         return bn_error(BN_BAD_CONFIG,
                         "%s: training.learning_rate: expected more than 0 for training.optimizer "

@@ -224,15 +224,17 @@ void bn_config_diff_clear(bn_config_diff *diff)
     *diff = (bn_config_diff){0};
 }
 
-/* A group size that no weight is quantized with means nothing, nor do keys of an
- * adapter where there is none. */
+/* A group size that neither weights nor activations are quantized with means
+ * nothing, nor do keys of an adapter where there is none. */
 static bool is_idle(const bn_config_difference *d, const bn_config *a, const bn_config *b)
 {
     static const char adapter[] = "adapter.";
     if (strncmp(d->key, adapter, strlen(adapter)) == 0)
         return !a->adapter.base && !b->adapter.base;
     return strcmp(d->key, "quantization.group_size") == 0 &&
-           bn_config_group_size(a) == bn_config_group_size(b) && !a->quantization.rules.count;
+           bn_config_group_size(a) == bn_config_group_size(b) &&
+           bn_config_act_group_size(a) == bn_config_act_group_size(b) &&
+           !a->quantization.rules.count;
 }
 
 bn_status bn_config_check_resume(const bn_config *saved, const bn_config *now)

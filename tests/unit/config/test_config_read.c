@@ -193,7 +193,7 @@ static void test_errors(void **state)
 
 /* What does not fit together, as "key=value" changes to the defaults. */
 static const struct {
-    const char *set[3];
+    const char *set[4];
     const char *message;
 } misfits[] = {
     {{"model.hidden_size=130"},
@@ -225,6 +225,16 @@ static const struct {
      "\"group\", found 40"},
     {{"training.min_learning_rate=0.1"},
      "f: training.min_learning_rate: expected at most training.learning_rate (0.0015), found 0.1"},
+    {{"adapter.base=b", "training.init_from=m"},
+     "f: training.init_from: expected null with adapter.base, found \"m\""},
+    {{"adapter.base=b", "training.freeze=lm_head"},
+     "f: training.freeze: adapters leave their base as it is: expected [] with adapter.base, "
+     "found \"lm_head\""},
+    {{"adapter.base=b", "training.optimizer=muon"},
+     "f: training.optimizer: expected \"adamw\" with adapter.base, found \"muon\""},
+    {{"adapter.base=b", "adapter.init_lora_weights=residual", "adapter.lora_alpha=0"},
+     "f: adapter.lora_alpha: expected more than 0 for adapter.init_lora_weights \"residual\", "
+     "found 0"},
     {{"training.device=gpu"},
      "f: training.device: expected \"auto\", \"cpu\", \"opencl\" or \"opencl:N\", found \"gpu\""},
     {{"training.device=opencl:"},

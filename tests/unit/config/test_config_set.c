@@ -128,6 +128,11 @@ static void test_compare(void **state)
     assert_int_equal(bn_config_check_resume(&saved, &config), BN_BAD_CONFIG);
     saved.quantization.weight_scale = config.quantization.weight_scale = BN_WEIGHT_SCALE_TENSOR;
     assert_ok(bn_config_check_resume(&saved, &config));
+    saved.quantization.activation_scale = BN_ACTIVATION_SCALE_GROUP; /* and where steps are */
+    config.quantization.activation_scale = BN_ACTIVATION_SCALE_GROUP;
+    assert_int_equal(bn_config_check_resume(&saved, &config), BN_BAD_CONFIG);
+    saved.quantization.activation_scale = BN_ACTIVATION_SCALE_TOKEN;
+    config.quantization.activation_scale = BN_ACTIVATION_SCALE_TOKEN;
     saved.quantization.weight_scale = config.quantization.weight_scale = BN_WEIGHT_SCALE_GROUP;
     set("quantization.group_size=64");
     set("model.hidden_act=silu");
