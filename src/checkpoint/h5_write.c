@@ -41,7 +41,7 @@ static void writer_free(bn_h5_writer *w)
 bn_status bn_h5_create(const char *path, int deflate, bn_h5_writer **out)
 {
     bn_status status = BN_FAIL;
-    hid_t access = H5I_INVALID_HID;
+    hid_t access = H5I_INVALID_HID, create = H5I_INVALID_HID;
     *out = NULL;
     bn_h5_start();
     bn_h5_writer *w = calloc(1, sizeof *w);
@@ -55,7 +55,9 @@ bn_status bn_h5_create(const char *path, int deflate, bn_h5_writer **out)
         goto out;
     BN_TRY_OUT(bn_fs_remove(w->temp));
     access = bn_h5_access_new();
-    w->file = H5Fcreate(w->temp, H5F_ACC_EXCL, H5P_DEFAULT, access);
+    create = H5Pcreate(H5P_FILE_CREATE);
+    if (create >= 0 && H5Pset_obj_track_times(create, false) >= 0)
+        w->file = H5Fcreate(w->temp, H5F_ACC_EXCL, create, access);
     if (w->file < 0) {
         status = bn_h5_error(BN_IO, w->temp, NULL, "cannot create the file");
         unlink(w->temp);
@@ -67,6 +69,8 @@ bn_status bn_h5_create(const char *path, int deflate, bn_h5_writer **out)
 out:
     if (access >= 0)
         H5Pclose(access);
+    if (create >= 0)
+        H5Pclose(create);
     writer_free(w);
     return status;
 }
@@ -145,6 +149,7 @@ bn_status bn_h5_put(bn_h5_writer *w, const bn_h5_array *a)
     if (type < 0 || space < 0 || create < 0 || link < 0 ||
         H5Pset_create_intermediate_group(link, 1) < 0 || H5Pset_chunk(create, a->ndim, chunk) < 0 ||
         H5Pset_fill_time(create, H5D_FILL_TIME_NEVER) < 0 ||
+        H5Pset_obj_track_times(create, false) < 0 ||
         (w->deflate > 0 &&
          (H5Pset_shuffle(create) < 0 || H5Pset_deflate(create, (unsigned)w->deflate) < 0)) ||
         H5Pset_fletcher32(create) < 0) {
