@@ -60,6 +60,6 @@ long fault_sweep(const fault_work *work, fault_kind kind, long step)
         if (H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL) != 0)
             fail_msg("%s: an HDF5 object is still open", fault_place(work->what, k));
         if (work->after)
-            work->after(work->what, k);
+            work->after(work->what, k, status);
     }
 }

@@ -31,8 +31,9 @@ const char *fault_place(const char *what, long k);
 typedef struct fault_work {
     const char *what;
     bn_status (*run)(void);
-    void (*before)(void);                    /* each time; may be NULL */
-    void (*after)(const char *what, long k); /* each time; may be NULL */
+    void (*before)(void); /* each time; may be NULL */
+    /* Each time, with what run() said: success has to have all of its output. May be NULL. */
+    void (*after)(const char *what, long k, bn_status status);
 } fault_work;
 
 /* Runs the work with the k-th call of this kind failing for k = 1, 1 + step, ... until

@@ -23,6 +23,17 @@ static const uint8_t codes[2 * 9] = {0x55, 0x66, 0x24, 0x99, 0x55, 0x12, 0x55, 0
                                      0x05, 0x60, 0x54, 0x19, 0x95, 0x52, 0x15, 0x62, 0x45};
 static float values[6] = {1, 2, 3, 0.5f, 0.25f, 4};
 
+/* The last of the values tells an old file from a new one: 4 in one, 5 in the next.
+ * Reading notes which it was. */
+static float version_read;
+
+static void assert_values(const float *found)
+{
+    assert_memory_equal(found, values, 5 * sizeof *values);
+    assert_true(found[5] == 4 || found[5] == 5);
+    version_read = found[5];
+}
+
 static bn_status write_packed(void)
 {
     static const bn_packed_info info = {"{}", "byte", "test"};
@@ -48,12 +59,14 @@ static bn_status read_packed(void)
     bn_status status = bn_packed_read_codes(p, bn_packed_at(p, 0), found, scales);
     if (status == BN_OK)
         status = bn_packed_read_float(p, bn_packed_at(p, 1), numbers);
-    if (status == BN_OK)
+    if (status == BN_OK) {
+        assert_values(numbers);
         status = bn_packed_read_float(p, bn_packed_at(p, 2), numbers);
+    }
     if (status == BN_OK) {
         assert_memory_equal(found, codes, sizeof codes);
         assert_memory_equal(scales, values, sizeof scales);
-        assert_memory_equal(numbers, values, sizeof values);
+        assert_values(numbers);
     }
     bn_packed_close(p);
     return status;
@@ -87,8 +100,8 @@ static bn_status read_checkpoint(void)
     if (status == BN_OK)
         status = bn_checkpoint_get_extra(c, "more", 64, &extra, &bytes);
     if (status == BN_OK) {
-        assert_memory_equal(value, values, sizeof values);
-        assert_memory_equal(moment2, values, sizeof values);
+        assert_values(value);
+        assert_memory_equal(moment2, value, sizeof value);
         assert_int_equal(bn_checkpoint_state(c)->step, 7);
         assert_int_equal(bytes, 3);
         assert_memory_equal(extra, "\1\2\3", 3);
@@ -119,11 +132,16 @@ static bn_status write_container(void)
     return status;
 }
 
-static bn_status verify_container(void)
+static bn_status read_container(void)
 {
+    float found[6] = {0};
     bn_h5_reader *r;
     BN_TRY(bn_h5_open("one.h5", &r));
-    const bn_status status = bn_h5_verify(r);
+    bn_status status = bn_h5_verify(r);
+    if (status == BN_OK)
+        status = bn_h5_read(r, bn_h5_find(r, "a"), found);
+    if (status == BN_OK)
+        assert_values(found);
     bn_h5_close(r);
     return status;
 }
@@ -240,7 +258,7 @@ static bn_tokenizer *bytes;
 
 static bn_status write_shard(void)
 {
-    const int32_t ids[] = {0, 1, 100, 255};
+    const int32_t ids[] = {0, 1, 100, (int32_t)values[5]};
     bn_shard_writer *writer;
     BN_TRY(bn_shard_writer_new("tokens.bnt", bytes, &writer));
     bn_status status = bn_shard_writer_append(writer, ids, 4);
@@ -252,8 +270,13 @@ static bn_status write_shard(void)
 
 static bn_status read_shard(void)
 {
+    int32_t ids[4];
     bn_corpus *corpus;
     BN_TRY(bn_corpus_open("*.bnt", bytes, &corpus));
+    assert_int_equal(bn_corpus_size(corpus), 4);
+    bn_corpus_copy(corpus, 0, 4, ids);
+    assert_memory_equal(ids, ((const int32_t[]){0, 1, 100}), 3 * sizeof *ids);
+    version_read = (float)ids[3];
     bn_corpus_free(corpus);
     return BN_OK;
 }
@@ -325,7 +348,7 @@ static void test_hdf5_calls(void **state)
 {
     static const fault_work works[] = {{.what = "packed file", .run = read_packed},
                                        {.what = "checkpoint", .run = read_checkpoint},
-                                       {.what = "container", .run = verify_container}};
+                                       {.what = "container", .run = read_container}};
     (void)state;
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)
         assert_true(fault_sweep(&works[i], HDF5_CALL, 1) > 0);
@@ -334,33 +357,45 @@ static void test_hdf5_calls(void **state)
     assert_true(fault_sweep(&again, HDF5_CALL, 29) > 0);
 }
 
-/* What is there stays whole, and nothing temporary is left. */
-static void check_written(const char *what, long k)
+static bn_status (*read_back)(void); /* what is being written */
+
+static void renew(void)
+{
+    assert_ok(read_back());
+    values[5] = 9 - version_read;
+}
+
+/* What is there is whole, the new file after success, and nothing temporary is left. */
+static void check_written(const char *what, long k, bn_status status)
 {
     static const char *const temporary[] = {"packed.h5.tmp", "checkpoint.h5.tmp", "one.h5.tmp",
                                             "tokens.bnt.tmp"};
     for (size_t i = 0; i < sizeof temporary / sizeof *temporary; i++)
         if (!fault.removing && bn_fs_exists(temporary[i]))
             fail_msg("%s: %s is left over", fault_place(what, k), temporary[i]);
-    assert_ok(read_packed());
-    assert_ok(read_checkpoint());
-    assert_ok(verify_container());
-    assert_ok(read_shard());
+    assert_ok(read_back());
+    if (status == BN_OK && version_read != values[5])
+        fail_msg("%s: success, and the file is the old one", fault_place(what, k));
 }
 
 static void test_writers(void **state)
 {
-    static const fault_work works[] = {
-        {.what = "packed file written", .run = write_packed, .after = check_written},
-        {.what = "checkpoint written", .run = write_checkpoint, .after = check_written},
-        {.what = "container written", .run = write_container, .after = check_written},
-        {.what = "token shard written", .run = write_shard, .after = check_written}};
+    static const struct {
+        const char *what;
+        bn_status (*write)(void), (*read)(void);
+        bool hdf5_calls;
+    } all[] = {{"packed file written", write_packed, read_packed, false},
+               {"checkpoint written", write_checkpoint, read_checkpoint, false},
+               {"container written", write_container, read_container, true},
+               {"token shard written", write_shard, read_shard, false}};
     (void)state;
-    for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
-        assert_true(fault_sweep(&works[i], ALLOCATION, 1) > 0);
-        assert_true(fault_sweep(&works[i], FILE_OPERATION, 1) > 0);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const fault_work work = {all[i].what, all[i].write, renew, check_written};
+        read_back = all[i].read;
+        for (fault_kind kind = 0; kind < FAULT_KINDS; kind++)
+            if (kind != HDF5_CALL || all[i].hdf5_calls)
+                assert_true(fault_sweep(&work, kind, 1) > 0);
     }
-    assert_true(fault_sweep(&works[2], HDF5_CALL, 1) > 0);
 }
 
 int main(void)

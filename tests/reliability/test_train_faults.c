@@ -154,14 +154,64 @@ static void verify_gguf(const char *path)
     bn_gguf_close(file);
 }
 
+static int64_t lines_of(const char *text)
+{
+    int64_t lines = 0;
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
+/* Times apart, which differ from run to run. */
+static bool same_file(const char *name)
+{
+    const char *path = help_path("faults", name), *whole_path = help_path("faults-whole", name);
+    if (bn_glob_match("checkpoint-*.h5", name))
+        return help_checkpoint_hash(path) == help_checkpoint_hash(whole_path);
+    char *text = help_read(path), *whole = help_read(whole_path);
+    uint64_t size, whole_size;
+    assert_ok(bn_fs_size(path, &size));
+    assert_ok(bn_fs_size(whole_path, &whole_size));
+    bool same = size == whole_size && memcmp(text, whole, (size_t)size) == 0;
+    if (strcmp(name, "metrics.jsonl") == 0)
+        same = lines_of(text) == lines_of(whole);
+    if (strcmp(name, "summary.json") == 0)
+        same = help_number(text, "val_loss") == help_number(whole, "val_loss");
+    free(text);
+    free(whole);
+    return same;
+}
+
+/* After success all that the undisturbed work wrote is there; a run survives that a
+ * checkpoint is not saved, if it is not the last. */
+static void check_complete(const char *what, long k)
+{
+    bn_strings names = {0};
+    assert_ok(bn_fs_list("faults-whole", NULL, NULL, &names));
+    assert_true(names.count > 0);
+    for (size_t i = 0; i < names.count; i++) {
+        const char *name = names.items[i];
+        const bool there = bn_fs_exists(help_path("faults", name));
+        if (!there && strcmp(name, "checkpoint-00000001.h5") == 0)
+            continue;
+        if (!there || !same_file(name))
+            fail_msg("%s: success, and %s is %s", fault_place(what, k), name,
+                     there ? "another" : "missing");
+    }
+    bn_strings_clear(&names);
+}
+
 /* Files under their final names are whole, others are not there. */
-static void check_files(const char *what, long k)
+static void check_files(const char *what, long k, bn_status status)
 {
     bn_strings names = {0};
     if (bn_fs_exists("faults.unverified") && !fault.removing)
         fail_msg("%s: faults.unverified is left over", fault_place(what, k));
-    if (!bn_fs_is_dir("faults"))
+    if (!bn_fs_is_dir("faults")) {
+        if (status == BN_OK)
+            fail_msg("%s: success without any output", fault_place(what, k));
         return;
+    }
     assert_ok(bn_fs_list("faults", NULL, NULL, &names));
     for (size_t i = 0; i < names.count; i++) {
         const char *name = names.items[i], *path = help_path("faults", name);
@@ -176,6 +226,8 @@ static void check_files(const char *what, long k)
             verify_gguf(path);
     }
     bn_strings_clear(&names);
+    if (status == BN_OK)
+        check_complete(what, k);
 }
 
 /* Every call is one too many for an ordinary test: each so-many-th. With the environment
@@ -209,6 +261,12 @@ static void make_room(void)
 static void sweep(void **state)
 {
     const fault_work *work = *state;
+    if (work->after) { /* what it writes undisturbed */
+        help_remove("faults-whole");
+        work->before();
+        assert_ok(work->run());
+        assert_int_equal(rename("faults", "faults-whole"), 0);
+    }
     for (fault_kind kind = 0; kind < FAULT_KINDS; kind++) {
         const long count = fault_sweep(work, kind, stride(kind));
         assert_true(count > 0 || kind == FILE_OPERATION); /* a session writes nothing */
