@@ -30,6 +30,7 @@ typedef struct limit_run {
     for (int i = 0; i < ROUNDS; i++) {                                                             \
         _Pragma("GCC unroll 12") for (int c = 0; c < CHAINS; c++)                                  \
         {                                                                                          \
+            KEEP(x); /* or what does not depend on a sum would leave the loop */                   \
             sum[c] = OPERATION;                                                                    \
             KEEP(sum[c]);                                                                          \
         }                                                                                          \

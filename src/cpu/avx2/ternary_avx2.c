@@ -17,6 +17,8 @@ enum {
 };
 
 #define INLINE static inline __attribute__((always_inline))
+/* Arrays of accumulators stay in registers where no index is left at run time. */
+#define UNROLL _Pragma("GCC unroll 6")
 
 /* Byte 0 of each 32-bit lane holds four 2-bit fields; each to its own byte. */
 INLINE __m256i spread_fields(__m256i byte)
@@ -117,11 +119,11 @@ void bn_ternary_group_sums__avx2(const bn_ternary_job *job, const int8_t *x, int
     }
 }
 
-/* Holds a value in a register here and now. Without it the compiler starts all
- * products of a step first and has no registers left for the accumulators. */
-INLINE void in_register(__m256i *v)
+/* *s += v, in the register that holds *s. The compiler would add into another
+ * one, and each move back takes a place among the instructions of a cycle. */
+INLINE void add_i16(__m256i *s, __m256i v)
 {
-    __asm__ volatile("" : "+x"(*v));
+    __asm__("vpaddw %1, %0, %0" : "+x"(*s) : "x"(v));
 }
 
 /* s = the sums of `quads` k-quads (at most QUADS_EXACT) of ROWS rows and one
@@ -129,79 +131,105 @@ INLINE void in_register(__m256i *v)
 INLINE void tile_quads(const int8_t *x, int64_t ld_x, const uint8_t *w, int64_t quads,
                        __m256i s[ROWS][2])
 {
-    for (int r = 0; r < ROWS; r++)
-        s[r][0] = s[r][1] = _mm256_setzero_si256();
+    UNROLL for (int r = 0; r < ROWS; r++) s[r][0] = s[r][1] = _mm256_setzero_si256();
     const int8_t *x3 = x + 3 * ld_x;
     for (int64_t i = 0; i < quads; i++, w += 64, x += 4, x3 += 4) {
         const __m256i w0 = _mm256_load_si256((const __m256i *)w);
         const __m256i w1 = _mm256_load_si256((const __m256i *)(w + 32));
-        for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int r = 0; r < ROWS; r++)
+        {
             int32_t four;
             memcpy(&four, r < 3 ? x + r * ld_x : x3 + (r - 3) * ld_x, 4);
-            __m256i v = _mm256_set1_epi32(four);
-            in_register(&v);
-            s[r][0] = _mm256_add_epi16(s[r][0], _mm256_maddubs_epi16(w0, v));
-            s[r][1] = _mm256_add_epi16(s[r][1], _mm256_maddubs_epi16(w1, v));
-            in_register(&s[r][0]);
-            in_register(&s[r][1]);
+            const __m256i v = _mm256_set1_epi32(four);
+            add_i16(&s[r][0], _mm256_maddubs_epi16(w0, v));
+            add_i16(&s[r][1], _mm256_maddubs_epi16(w1, v));
         }
     }
 }
 
-/* t = fma(acc - sum, gamma, t), or with gamma * step */
-INLINE void close_group(__m256i acc, int32_t sum, const float *gamma, const float *step, float *t)
-{
-    const __m256 f = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, _mm256_set1_epi32(sum)));
-    __m256 scale = _mm256_loadu_ps(gamma);
-    if (step)
-        scale = _mm256_mul_ps(scale, _mm256_set1_ps(*step));
-    _mm256_storeu_ps(t, _mm256_fmadd_ps(f, scale, _mm256_loadu_ps(t)));
-}
-
-/* A group that is too long for int16: in pieces, added up in int32. */
+/* A group that is too long for int16: in pieces, added up in int32. Not inlined:
+ * the address of acc leaves the registers. */
 static __attribute__((noinline)) void long_group(const int8_t *x, int64_t ld_x, const uint8_t *w,
                                                  int64_t quads, __m256i acc[ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (int r = 0; r < ROWS; r++)
-        acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    memset(acc, 0, ROWS * sizeof *acc);
     for (int64_t i = 0; i < quads; i += QUADS_EXACT) {
         __m256i s[ROWS][2];
         tile_quads(x + 4 * i, ld_x, w + 64 * i, quads - i < QUADS_EXACT ? quads - i : QUADS_EXACT,
                    s);
-        for (int r = 0; r < ROWS; r++)
-            for (int h = 0; h < 2; h++)
-                acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(s[r][h], ones));
+        UNROLL for (int r = 0; r < ROWS; r++)
+        {
+            acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(s[r][0], ones));
+            acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(s[r][1], ones));
+        }
+    }
+}
+
+/* What a group adds to 8 outputs of a row: fma(acc - sum, scale, t). */
+INLINE void close_group(__m256i acc, __m256i sum, __m256 scale, bool first, float *t)
+{
+    const __m256 f = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, sum));
+    const __m256 before = first ? _mm256_setzero_ps() : _mm256_loadu_ps(t);
+    _mm256_storeu_ps(t, _mm256_fmadd_ps(f, scale, before));
+}
+
+/* The same for the tile: gammas of BN_PANEL_COLS outputs, and sums, steps (if the
+ * group has some of its own) and sums of codes of ROWS rows, `ld` apart. */
+INLINE void close_rows(__m256i acc[ROWS][2], const float *gamma, const int32_t *sums,
+                       const float *steps, int64_t ld, bool first, float *t)
+{
+    const __m256 gamma0 = _mm256_loadu_ps(gamma), gamma1 = _mm256_loadu_ps(gamma + 8);
+    UNROLL for (int r = 0; r < ROWS; r++)
+    {
+        const __m256i sum = _mm256_set1_epi32(sums[r * ld]);
+        const __m256 step = steps ? _mm256_set1_ps(steps[r * ld]) : gamma0;
+        float *to = t + r * BN_PANEL_COLS;
+        close_group(acc[r][0], sum, steps ? _mm256_mul_ps(gamma0, step) : gamma0, first, to);
+        close_group(acc[r][1], sum, steps ? _mm256_mul_ps(gamma1, step) : gamma1, first, to + 8);
+    }
+}
+
+/* Group g of a tile. */
+INLINE void tile_group(const bn_ternary_job *job, int64_t g, const int8_t *x, int64_t ld_x,
+                       const int32_t *sums, const float *steps, const uint8_t *panel, bool first,
+                       float *t)
+{
+    const int64_t quads = bn_ternary_quads_of(job, g), from = g * job->group_quads;
+    const float *gamma = (const float *)(const void *)(panel + job->quads * 64);
+    const __m256i ones = _mm256_set1_epi16(1);
+    x += 4 * from;
+    panel += 64 * from;
+    gamma += g * BN_PANEL_COLS;
+    sums += g;
+    if (steps)
+        steps += g;
+    if (quads <= QUADS_EXACT) {
+        __m256i s[ROWS][2];
+        tile_quads(x, ld_x, panel, quads, s);
+        UNROLL for (int r = 0; r < ROWS; r++)
+        {
+            s[r][0] = _mm256_madd_epi16(s[r][0], ones);
+            s[r][1] = _mm256_madd_epi16(s[r][1], ones);
+        }
+        close_rows(s, gamma, sums, steps, job->groups, first, t);
+    } else {
+        __m256i acc[ROWS][2];
+        long_group(x, ld_x, panel, quads, acc);
+        close_rows(acc, gamma, sums, steps, job->groups, first, t);
     }
 }
 
 static void tile(const bn_ternary_job *job, const int8_t *x, int64_t ld_x, const int32_t *sums,
                  const float *steps, const uint8_t *panel, float *t)
 {
-    const float *gamma = (const float *)(const void *)(panel + (size_t)job->quads * 64);
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (int i = 0; i < ROWS * 2; i++)
-        _mm256_storeu_ps(t + 8 * i, _mm256_setzero_ps());
-    const int64_t groups = job->groups;
-    for (int64_t g = 0; g < groups; g++, gamma += BN_PANEL_COLS) {
-        const int64_t quads = bn_ternary_quads_of(job, g);
-        if (quads <= QUADS_EXACT) {
-            __m256i s[ROWS][2];
-            tile_quads(x, ld_x, panel, quads, s);
-            for (int r = 0; r < ROWS; r++)
-                for (int h = 0; h < 2; h++)
-                    close_group(_mm256_madd_epi16(s[r][h], ones), sums[r * groups + g],
-                                gamma + 8 * h, steps ? steps + r * groups + g : NULL, t + r * BN_PANEL_COLS + 8 * h);
-        } else {
-            __m256i acc[ROWS][2]; /* of its own: its address leaves the registers */
-            long_group(x, ld_x, panel, quads, acc);
-            for (int r = 0; r < ROWS; r++)
-                for (int h = 0; h < 2; h++)
-                    close_group(acc[r][h], sums[r * groups + g], gamma + 8 * h,
-                                steps ? steps + r * groups + g : NULL, t + r * BN_PANEL_COLS + 8 * h);
-        }
-        x += 4 * quads;
-        panel += 64 * quads;
+    if (steps) {
+        for (int64_t g = 0; g < job->groups; g++)
+            tile_group(job, g, x, ld_x, sums, steps, panel, g == 0, t);
+    } else {
+        tile_group(job, 0, x, ld_x, sums, NULL, panel, true, t);
+        for (int64_t g = 1; g < job->groups; g++)
+            tile_group(job, g, x, ld_x, sums, NULL, panel, false, t);
     }
 }
 

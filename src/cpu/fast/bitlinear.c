@@ -125,6 +125,21 @@ static void prepare(void *arg, int64_t chunk, int worker)
         }
 }
 
+/* y is written from memory's point of view at random: its lines are asked for
+ * before the sums, and are there after them. */
+static void fetch_tile(const bn_ternary_job *job, int64_t row0, int64_t rows, int64_t panel)
+{
+    for (int64_t r = row0; r < row0 + rows; r++)
+        __builtin_prefetch(job->y + r * job->shape.out + panel * BN_PANEL_COLS, 1);
+}
+
+/* One whole row of a tile, by vectors: t is not written meanwhile. */
+static void store_row(const float *restrict t, float step, float *restrict y)
+{
+    for (int c = 0; c < BN_PANEL_COLS; c++)
+        y[c] = t[c] * step;
+}
+
 /* y = t * step (+ bias) for the rows and outputs of a tile that exist. */
 static void store_tile(const bn_ternary_job *job, int64_t row0, int64_t rows, int64_t panel,
                        const float *t)
@@ -134,15 +149,11 @@ static void store_tile(const bn_ternary_job *job, int64_t row0, int64_t rows, in
         float *y = job->y + (row0 + r) * job->shape.out + out0;
         float step =
             job->shape.step_group ? 1.0f : job->step[job->shape.per_tensor_step ? 0 : row0 + r];
-        if (job->bias)
-            for (int64_t c = 0; c < n; c++)
-                y[c] = t[c] * step + job->bias[out0 + c];
-        else if (n == BN_PANEL_COLS)
-            for (int64_t c = 0; c < BN_PANEL_COLS; c++)
-                y[c] = t[c] * step;
+        if (n == BN_PANEL_COLS && !job->bias)
+            store_row(t, step, y);
         else
             for (int64_t c = 0; c < n; c++)
-                y[c] = t[c] * step;
+                y[c] = job->bias ? t[c] * step + job->bias[out0 + c] : t[c] * step;
     }
 }
 
@@ -162,6 +173,7 @@ static void multiply(void *arg, int64_t chunk, int worker)
     for (; panel < panel1; panel++)
         for (int64_t tile = tile0; tile < tile1; tile++) {
             int64_t row0 = tile * tile_rows;
+            fetch_tile(job, row0, bn_fast_min(tile_rows, job->shape.rows - row0), panel);
             p->kernels->tile(job, tile_x(p, tile), job->quads * 4, p->sums + row0 * job->groups,
                              p->steps ? p->steps + row0 * job->groups : NULL,
                              p->panels + (size_t)panel * job->panel_bytes, t);
