@@ -224,6 +224,12 @@ static bn_status bitlinear(bench *b)
         bn_status made = make_bitlinear(&s, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
         BN_TRY(measure(b, &s, made, true, 2 * s.work));
     }
+    for (int64_t group = -1; group <= 64; group += 65) {
+        subject s = {.name = "bitlinear_int16", .kind = "GOPS"};
+        bn_status made = make_bitlinear(&s, 2048, 384, 1024, group);
+        s.spec.params.weight.backward = BN_BACKWARD_INT16;
+        BN_TRY(measure(b, &s, made, true, 2 * s.work));
+    }
     static const int64_t few[][4] = {{1, 384, 128, 64},
                                      {1, 2560, 2560, 64},
                                      {1, 6912, 2560, 128},

@@ -75,23 +75,40 @@ static const int8_t *code_row(const product *p, int64_t k, int8_t *to)
     return to;
 }
 
+/* 16 columns of a k-pair. */
+static void pair_codes(const int8_t *restrict even, const int8_t *restrict odd,
+                       int16_t *restrict to)
+{
+    for (int c = 0; c < BN_FIXED_COLS; c++) {
+        to[2 * c] = even[c];
+        to[2 * c + 1] = odd[c];
+    }
+}
+
 /* k-pairs i .. end-1 of all panels */
 static void widen(void *arg, int64_t i, int64_t end, int worker)
 {
     const product *p = arg;
     int8_t *room = p->rows + 2 * worker * p->N;
     for (; i < end; i++) {
-        const int8_t *even = code_row(p, 2 * i, room);
-        const int8_t *odd = 2 * i + 1 < p->K ? code_row(p, 2 * i + 1, room + p->N) : NULL;
+        const int8_t *even = code_row(p, 2 * i, room), *odd = room + p->N;
+        if (2 * i + 1 < p->K)
+            odd = code_row(p, 2 * i + 1, room + p->N);
+        else
+            memset(room + p->N, 0, (size_t)p->N);
         for (int64_t panel = 0; panel < panel_count(p); panel++) {
             int64_t first;
             const int64_t cols = panel_columns(p, panel, &first);
             int16_t *to = p->panels + panel * panel_values(p) + i * 2 * BN_FIXED_COLS;
+            if (cols == BN_FIXED_COLS) {
+                pair_codes(even + first, odd + first, to);
+                continue;
+            }
+            memset(to, 0, 2 * BN_FIXED_COLS * sizeof *to);
             for (int64_t c = 0; c < cols; c++) {
                 to[2 * c] = even[first + c];
-                to[2 * c + 1] = odd ? odd[first + c] : 0;
+                to[2 * c + 1] = odd[first + c];
             }
-            memset(to + 2 * cols, 0, (size_t)(BN_FIXED_COLS - cols) * 2 * sizeof *to);
         }
     }
 }
@@ -141,11 +158,12 @@ static void tiles(const product *p, const worker_memory *w, int64_t m0, int64_t 
         int64_t first;
         const int64_t cols = panel_columns(p, panel, &first);
         for (int64_t m = 0; m < rows && cols > 0; m += BN_FIXED_ROWS) {
+            for (int64_t r = 0; r < bn_fast_min(BN_FIXED_ROWS, rows - m); r++)
+                __builtin_prefetch(p->out + (m0 + m + r) * p->N + first, 1);
             p->tile(w->z + m * LD_Z, LD_Z, q, pairs_of(n), w->step + m, t);
             for (int64_t r = 0; r < bn_fast_min(BN_FIXED_ROWS, rows - m); r++) {
                 float *out = p->out + (m0 + m + r) * p->N + first;
-                for (int64_t c = 0; c < cols; c++)
-                    out[c] = (add ? out[c] : 0.0f) + t[r * BN_FIXED_COLS + c];
+                p->ops->copy_add(cols, t + r * BN_FIXED_COLS, out, add);
             }
         }
     }
