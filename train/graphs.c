@@ -2,19 +2,18 @@
 
 bn_strength bn_train_strength(const bn_config *config, int64_t step)
 {
-    const double strength = bn_config_strength(config, step);
-    if (strength <= 0.0)
+    const bn_phases phases = bn_config_phases(config);
+    if (step < phases.warmup)
         return BN_STRENGTH_NONE;
-    return strength < 1.0 ? BN_STRENGTH_SOFT : BN_STRENGTH_HARD;
+    return step < phases.warmup + phases.ramp ? BN_STRENGTH_SOFT : BN_STRENGTH_HARD;
 }
 
-/* Whether a run comes through this strength. */
+/* Whether a run may come through this strength. */
 static bool occurs(const bn_config *config, bn_strength strength)
 {
-    const double steps = (double)config->training.max_steps;
-    const int64_t warmup = (int64_t)(config->quantization.warmup_fraction * steps);
-    return strength == BN_STRENGTH_HARD || bn_train_strength(config, 0) == strength ||
-           bn_train_strength(config, warmup) == strength;
+    const bn_phases phases = bn_config_phases(config);
+    return strength == BN_STRENGTH_HARD || (strength == BN_STRENGTH_NONE && phases.warmup > 0) ||
+           (strength == BN_STRENGTH_SOFT && phases.ramp > 0);
 }
 
 static bn_status record_train(const bn_model *model, const bn_distill *distill,

@@ -263,14 +263,22 @@ static double ramp_sigmoid(double x)
     return (1.0 / (1.0 + exp(-12.0 * (x - 0.5))) - low) / (1.0 - 2.0 * low);
 }
 
+bn_phases bn_config_phases(const bn_config *config)
+{
+    const double steps = (double)config->training.max_steps;
+    if (!bn_config_quantized(config) && config->quantization.rules.count == 0)
+        return (bn_phases){0};
+    return (bn_phases){.warmup = (int64_t)(config->quantization.warmup_fraction * steps),
+                       .ramp = config->quantization.ramp_steps};
+}
+
 double bn_config_strength(const bn_config *config, int64_t step)
 {
-    const double pi = 3.14159265358979323846, steps = (double)config->training.max_steps;
-    const int64_t k = step - (int64_t)(config->quantization.warmup_fraction * steps);
-    const int64_t ramp = config->quantization.ramp_steps;
-    const double x = (double)(k + 1) / (double)(ramp + 1);
-    const bool quantizes = bn_config_quantized(config) || config->quantization.rules.count > 0;
-    if (!quantizes || k >= ramp)
+    const double pi = 3.14159265358979323846;
+    const bn_phases phases = bn_config_phases(config);
+    const int64_t k = step - phases.warmup;
+    const double x = (double)(k + 1) / (double)(phases.ramp + 1);
+    if (k >= phases.ramp)
         return 1.0;
     if (k < 0)
         return 0.0;

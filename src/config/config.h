@@ -136,6 +136,13 @@ static inline bool bn_config_quantized_activations(const bn_config *config)
            config->quantization.activation_bits != BN_ACTIVATION_BITS_NONE;
 }
 
+/* Steps of the float warm-up from the first step on, and of the ramp after it; both 0
+ * where nothing is quantized. The ramp may be longer than the run. */
+typedef struct bn_phases {
+    int64_t warmup, ramp;
+} bn_phases;
+bn_phases bn_config_phases(const bn_config *config);
+
 /* Strength of quantization at a step, from 0: 0 during the float warm-up, in
  * between on the ramp, 1 from then on and where nothing is quantized. With k the
  * step on a ramp of R and x = (k+1)/(R+1): linear x, cosine (1 - cos(pi x))/2,

@@ -187,6 +187,24 @@ static void test_resume_of_variants(void **state)
     }
 }
 
+/* A strength that is 0 or 1 to the last bit is still one of the ramp, as in the first
+ * steps of one that is longer than any run. */
+static void test_ramp_without_end(void **state)
+{
+    static const char *const warmups[] = {"quantization.warmup_fraction=0",
+                                          "quantization.warmup_fraction=0.4"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        bn_config config;
+        help_config(&config, "endless", "quantization.ramp_steps=1000000000",
+                    "quantization.ramp_shape=cosine", warmups[i], NULL);
+        help_remove("endless");
+        assert_ok(help_run(&config, NULL, NULL));
+        assert_int_equal(bn_train_strength(&config, 19), BN_STRENGTH_SOFT);
+        bn_config_clear(&config);
+    }
+}
+
 /* Float, ramp, full: the lines say the strength, the notes where a phase begins. */
 static void test_strength_of_quantization(void **state)
 {
@@ -632,6 +650,7 @@ int main(void)
         cmocka_unit_test(test_metrics_lines),
         cmocka_unit_test(test_resume_equals_straight),
         cmocka_unit_test(test_resume_of_variants),
+        cmocka_unit_test(test_ramp_without_end),
         cmocka_unit_test(test_strength_of_quantization),
         cmocka_unit_test(test_metrics_after_resume),
         cmocka_unit_test(test_damaged_checkpoint_is_skipped),
