@@ -195,13 +195,13 @@ static bn_status read_param(bn_checkpoint *file, const bn_model *model, bn_check
 }
 
 /* A model without memory tells which weights are quantized. */
-static bn_status make_shell(const bn_file_info *info, int tensors, bn_backend *backend,
+static bn_status make_shell(const bn_file_info *info, bn_checkpoint *file, bn_backend *backend,
                             bn_model **model)
 {
     bn_config config = {0};
     bn_tokenizer *tokenizer = NULL;
     bn_status status = BN_OK;
-    BN_TRY_OUT(bn_model_config_parse(info->path, info->config_json, tensors, &config));
+    BN_TRY_OUT(bn_checkpoint_config(info->path, file, &config));
     BN_TRY_OUT(bn_error_in(bn_tokenizer_new(info->tokenizer, &tokenizer), info->path));
     BN_TRY_OUT(bn_error_in(bn_model_create(&config, bn_tokenizer_vocab_size(tokenizer), backend,
                                            BN_MODEL_FLOAT, model),
@@ -224,7 +224,7 @@ static bn_status read_checkpoint(bn_file_info *info)
     BN_TRY_OUT(
         keep_texts(info, info->state.config_json, info->state.tokenizer, info->state.producer));
     BN_TRY_OUT(bn_ref_backend_new(BN_F32, &backend));
-    BN_TRY_OUT(make_shell(info, bn_checkpoint_count(file), backend, &model));
+    BN_TRY_OUT(make_shell(info, file, backend, &model));
     BN_TRY_OUT(bn_file_info_alloc(info, bn_checkpoint_count(file)));
     for (int i = 0; i < bn_checkpoint_count(file); i++) {
         bn_checkpoint_param param;

@@ -25,8 +25,6 @@ bn_status bn_adapter_run_open(bn_trainer *t)
     BN_TRY(bn_adapter_new(t->config, t->model, &t->adapter));
     BN_TRY(bn_adapter_alloc(t->adapter, true));
     BN_TRY(bn_adapter_init(t->adapter, (uint64_t)t->config->training.seed));
-    if (t->config->adapter.init_lora_weights == BN_INIT_LORA_RESIDUAL)
-        BN_TRY(bn_adapter_init_residual(t->adapter, t->base.path));
     bn_adapter_use(t->model, t->adapter);
     return BN_OK;
 }

@@ -1,6 +1,5 @@
 #include "train/checkpoint_io.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -353,17 +352,26 @@ static bn_status check_saved_tokenizer(const bn_trainer *t, const bn_train_state
     return status;
 }
 
-bn_status bn_trainer_init_from(bn_trainer *t, const char *model)
+static bn_status init_from(bn_trainer *t)
 {
     bn_loaded from;
-    BN_TRY(bn_loaded_open(model, t->backend, false, &from));
+    BN_TRY(bn_loaded_open(t->config->training.init_from, t->backend, false, &from));
     /* An MLP has no use for its tokenizer. */
     bn_status status =
         bn_model_is_classifier(t->model) ? BN_OK : check_tokenizer(t, from.tokenizer, from.path);
     if (status == BN_OK)
         status = bn_loaded_give(&from, t->model);
     bn_loaded_clear(&from);
-    return status == BN_OK ? bn_telemetry_measure(&t->telemetry) : status;
+    return status == BN_OK ? bn_telemetry_begin(&t->telemetry) : status;
+}
+
+bn_status bn_trainer_start(bn_trainer *t)
+{
+    if (t->config->training.init_from)
+        return init_from(t);
+    if (t->adapter && t->config->adapter.init_lora_weights == BN_INIT_LORA_RESIDUAL)
+        return bn_adapter_init_residual(t->adapter, t->base.path);
+    return BN_OK;
 }
 
 bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restored *out)
@@ -372,9 +380,7 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restor
     *out = (bn_restored){0};
     const bn_train_state *state = bn_checkpoint_state(checkpoint);
     bn_config saved;
-    /* Adapters may be in a few layers only. */
-    BN_TRY(bn_model_config_parse("the checkpoint's configuration", state->config_json,
-                                 t->adapter ? INT_MAX : bn_checkpoint_count(checkpoint), &saved));
+    BN_TRY(bn_checkpoint_config("the checkpoint's configuration", checkpoint, &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, t->config));
     BN_TRY_OUT(check_saved_tokenizer(t, state));
     BN_TRY_OUT(bn_adapter_run_check(t, checkpoint));

@@ -26,9 +26,11 @@ bn_status bn_trainer_save(bn_trainer *trainer, const char *path,
 /* About what a checkpoint of this trainer takes on the disk, a little more. */
 uint64_t bn_trainer_save_bytes(const bn_trainer *trainer);
 
-/* Weights of a model (load.h) for a fresh trainer, whatever its quantization:
- * BN_BAD_CONFIG where the parameters or the tokenizer are others. */
-bn_status bn_trainer_init_from(bn_trainer *trainer, const char *model) BN_MUST_CHECK;
+/* What the config says that a fresh run begins with, in place of random numbers: the
+ * weights of training.init_from, whatever their quantization, or adapters that make
+ * up for that of their base. A resumed run does without, and without those files.
+ * BN_BAD_CONFIG where parameters or tokenizer are others, or the base is packed. */
+bn_status bn_trainer_start(bn_trainer *trainer) BN_MUST_CHECK;
 
 /* What is not as it was when the checkpoint was saved. */
 typedef struct bn_restored {

@@ -131,8 +131,7 @@ static bn_status compare_configs(run *r)
     bn_config saved;
     bn_config_diff diff = {0};
     bn_status status = BN_OK;
-    BN_TRY(bn_model_config_parse(r->from_path, bn_checkpoint_state(r->from)->config_json,
-                                 bn_checkpoint_count(r->from), &saved));
+    BN_TRY(bn_checkpoint_config(r->from_path, r->from, &saved));
     BN_TRY_OUT(bn_config_check_resume(&saved, r->config));
     BN_TRY_OUT(bn_config_compare(&saved, r->config, &diff));
     for (int64_t i = 0; i < diff.count; i++)
@@ -263,10 +262,7 @@ static bn_status begin(run *r, bn_backend *backend)
 {
     BN_TRY(bn_trainer_new(r->config, &r->data, backend, r->options->one_batch, &r->trainer));
     r->trainer->interrupted = r->options->interrupted;
-    if (r->from)
-        BN_TRY(restore(r));
-    else if (r->config->training.init_from)
-        BN_TRY(bn_trainer_init_from(r->trainer, r->config->training.init_from));
+    BN_TRY(r->from ? restore(r) : bn_trainer_start(r->trainer));
     if (!r->settled && !at_end(r))
         BN_TRY(bn_saver_check_space(&r->saver, r->trainer, folder_mode(r) == BN_FOLDER_OVERWRITE));
     BN_TRY(settle(r));

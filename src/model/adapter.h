@@ -42,7 +42,8 @@ bn_status bn_adapter_init(bn_adapter *adapter, uint64_t seed) BN_MUST_CHECK;
 
 /* After bn_adapter_init(): B A of each layer, times its scale, is the best
  * approximation of rank r (by SVD; Li et al., LoftQ, arXiv 2310.08659) of W - Q(W),
- * with the float weights W of the checkpoint that the base was packed from.
+ * with the float weights W of the checkpoint that the base was packed from. What r
+ * has beyond the rank of W - Q(W), in a float layer all, stays as it was.
  * BN_BAD_CONFIG: `checkpoint` is no checkpoint. */
 bn_status bn_adapter_init_residual(bn_adapter *adapter, const char *checkpoint) BN_MUST_CHECK;
 

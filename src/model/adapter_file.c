@@ -1,5 +1,4 @@
 /* Adapters as checkpoints of this project. */
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +92,7 @@ static bn_status read_checkpoint(const char *path, bn_checkpoint *file, const bn
     if (!known)
         return bn_error(BN_BAD_DATA, "%s: holds a model, no adapters", path);
     BN_TRY(bn_adapter_expect_base(wanted, base->id, base->path));
-    BN_TRY(bn_model_config_parse(path, bn_checkpoint_state(file)->config_json, INT_MAX, &config));
+    BN_TRY(bn_checkpoint_config(path, file, &config));
     bn_status status = bn_adapter_new(&config, base->model, out);
     bn_config_clear(&config);
     if (status == BN_OK) /* before memory is taken on a rank's word */

@@ -1,4 +1,5 @@
 /* Adapters that begin with what quantization took away. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,20 +60,35 @@ static bn_status residual_init(const bn_linear_layer *layer, residual *m)
     return BN_OK;
 }
 
+/* Singular values that are more than rounding; they come in descending order. */
+static int64_t rank_of(const residual *m)
+{
+    const int64_t out = bn_tensor_rows(&m->u), in = bn_tensor_cols(&m->vt);
+    const int64_t k = bn_tensor_cols(&m->u);
+    const float *s = bn_tensor_data(&m->s);
+    const float least = FLT_EPSILON * (float)(out > in ? out : in) * s[0];
+    int64_t rank = 0;
+    while (rank < k && s[rank] > least)
+        rank++;
+    return rank;
+}
+
 /* W - Q(W) = U diag(s) V^T; B = U sqrt(s / scale), A = sqrt(s / scale) V^T, the
- * first r columns and rows, so that scale * B A is the nearest matrix of rank r. */
+ * first r columns and rows, so that scale * B A is the nearest matrix of rank r.
+ * Beyond the rank of W - Q(W) rows of A and columns of B stay as they are: with
+ * both at zero neither would ever have a gradient. */
 static void split(const residual *m, const bn_lora *lora, float *a, float *b)
 {
     const int64_t r = bn_tensor_rows(&lora->a->value), in = bn_tensor_cols(&m->vt);
-    const int64_t out = bn_tensor_rows(&m->u), k = bn_tensor_cols(&m->u);
+    const int64_t out = bn_tensor_rows(&m->u), k = bn_tensor_cols(&m->u), rank = rank_of(m);
     const float *u = bn_tensor_data(&m->u), *s = bn_tensor_data(&m->s);
     const float *vt = bn_tensor_data(&m->vt);
-    for (int64_t j = 0; j < r; j++) {
-        const float root = j < k ? (float)sqrt((double)s[j] / lora->scale) : 0.0f;
+    for (int64_t j = 0; j < r && j < rank; j++) {
+        const float root = (float)sqrt((double)s[j] / lora->scale);
         for (int64_t i = 0; i < in; i++)
-            a[j * in + i] = j < k ? root * vt[j * in + i] : 0.0f;
+            a[j * in + i] = root * vt[j * in + i];
         for (int64_t o = 0; o < out; o++)
-            b[o * r + j] = j < k ? root * u[o * k + j] : 0.0f;
+            b[o * r + j] = root * u[o * k + j];
     }
 }
 
@@ -102,9 +118,12 @@ static bn_status init_layer(const bn_adapter *adapter, int index, bn_checkpoint 
         status = bn_error_nomem(layer->name, (size_t)(r * layer->in) * sizeof *factors);
         goto out;
     }
-    split(&m, lora, factors, factors + r * layer->in);
-    BN_TRY_OUT(bn_backend_put_f32(be, &lora->a->value, factors, r * layer->in));
-    BN_TRY_OUT(bn_backend_put_f32(be, &lora->b->value, factors + r * layer->in, layer->out * r));
+    float *a = factors, *b = factors + r * layer->in;
+    BN_TRY_OUT(bn_backend_get_f32(be, &lora->a->value, a, r * layer->in));
+    BN_TRY_OUT(bn_backend_get_f32(be, &lora->b->value, b, layer->out * r));
+    split(&m, lora, a, b);
+    BN_TRY_OUT(bn_backend_put_f32(be, &lora->a->value, a, r * layer->in));
+    BN_TRY_OUT(bn_backend_put_f32(be, &lora->b->value, b, layer->out * r));
 out:
     free(factors);
     free(m.memory.host);

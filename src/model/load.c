@@ -1,5 +1,6 @@
 #include "model/load.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,15 @@ bn_status bn_model_config_parse(const char *path, const char *json, int tensors,
             bn_config_clear(out);
     }
     return status == BN_BAD_CONFIG ? BN_BAD_DATA : status;
+}
+
+bn_status bn_checkpoint_config(const char *path, bn_checkpoint *file, bn_config *out)
+{
+    uint8_t id[BN_SHA256_BYTES];
+    bool adapters;
+    BN_TRY(bn_error_in(bn_adapter_base_of(file, id, &adapters), path));
+    return bn_model_config_parse(path, bn_checkpoint_state(file)->config_json,
+                                 adapters ? INT_MAX : bn_checkpoint_count(file), out);
 }
 
 bn_status bn_loaded_expect(const bn_loaded *loaded, bn_cfg_kind kind)
@@ -419,7 +429,7 @@ out:
     return status;
 }
 
-/* Both models have the same parameters. */
+/* Both models have the same parameters; learned scales come with the quantization. */
 static bn_status check_same_params(const bn_loaded *loaded, const bn_model *to)
 {
     const bn_param_set *from = &loaded->model->params;
@@ -427,7 +437,8 @@ static bn_status check_same_params(const bn_loaded *loaded, const bn_model *to)
     for (int i = 0; i < to->params.count; i++) {
         const bn_param *wanted = to->params.items[i];
         const bn_param *found = bn_param_set_find(from, wanted->name);
-        if (found && bn_tensor_same_shape(&found->value, &wanted->value))
+        if (wanted->kind == BN_PARAM_SCALE ||
+            (found && bn_tensor_same_shape(&found->value, &wanted->value)))
             continue;
         return bn_error(BN_BAD_CONFIG, "%s: %s: expected %s as the config asks, found %s",
                         loaded->path, wanted->name,
@@ -435,10 +446,29 @@ static bn_status check_same_params(const bn_loaded *loaded, const bn_model *to)
                         found ? bn_tensor_shape_text(&found->value, has, sizeof has) : "none");
     }
     for (int i = 0; i < from->count; i++)
-        if (!bn_param_set_find(&to->params, from->items[i]->name))
+        if (from->items[i]->kind != BN_PARAM_SCALE &&
+            !bn_param_set_find(&to->params, from->items[i]->name))
             return bn_error(BN_BAD_CONFIG, "%s: %s is no parameter of the config's model",
                             loaded->path, from->items[i]->name);
     return BN_OK;
+}
+
+/* `values` has room for it. */
+static bn_status copy_param(const bn_model *from, const bn_model *to, const bn_param *param,
+                            float *values)
+{
+    const int64_t n = bn_tensor_numel(&param->value);
+    const bn_param *source = bn_param_set_find(&from->params, param->name);
+    BN_TRY(bn_backend_get_f32(from->backend, &source->value, values, n));
+    return bn_backend_put_f32(to->backend, &param->value, values, n);
+}
+
+/* Both layers learn the scales of the same codes. */
+static bool same_scale(const bn_linear_layer *from, const bn_linear_layer *to)
+{
+    return from->weight_scale && to->weight_scale &&
+           from->quant.weight.params.grid == to->quant.weight.params.grid &&
+           bn_tensor_same_shape(&from->weight_scale->value, &to->weight_scale->value);
 }
 
 bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to)
@@ -450,13 +480,13 @@ bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to)
                         loaded->path);
     BN_TRY(check_same_params(loaded, to));
     BN_TRY_OUT(alloc_staging(to, &values));
-    for (int i = 0; i < to->params.count; i++) {
-        const bn_param *param = to->params.items[i];
-        const bn_param *from = bn_param_set_find(&loaded->model->params, param->name);
-        const int64_t n = bn_tensor_numel(&param->value);
-        BN_TRY_OUT(bn_backend_get_f32(loaded->model->backend, &from->value, values, n));
-        BN_TRY_OUT(bn_backend_put_f32(to->backend, &param->value, values, n));
-    }
+    for (int i = 0; i < to->params.count; i++)
+        if (to->params.items[i]->kind != BN_PARAM_SCALE)
+            BN_TRY_OUT(copy_param(loaded->model, to, to->params.items[i], values));
+    BN_TRY_OUT(bn_model_init_scales(to));
+    for (int i = 0; i < to->n_linears; i++)
+        if (same_scale(loaded->model->linears[i], to->linears[i]))
+            BN_TRY_OUT(copy_param(loaded->model, to, to->linears[i]->weight_scale, values));
 out:
     free(values);
     return status;

@@ -45,7 +45,8 @@ bn_status bn_loaded_open_base(const char *path, bn_backend *backend, const bn_co
 void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
 
 /* The parameters of `loaded` as those of `to`, a model with memory on any backend;
- * how layers are quantized may differ. BN_BAD_CONFIG naming the first that is
+ * how layers are quantized may differ: a learned scale that `loaded` has not, or of
+ * other codes, starts from the weights. BN_BAD_CONFIG naming the first that is
  * missing, too many or of another shape; BN_BAD_DATA for a packed file with
  * quantized layers, which has no shadow weights. */
 bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to) BN_MUST_CHECK;
@@ -62,5 +63,8 @@ bn_status bn_model_locate(const char *path, char **file, bn_model_file *kind,
  * wrong with it is BN_BAD_DATA: the file is to blame, not the user. */
 bn_status bn_model_config_parse(const char *path, const char *json, int tensors,
                                 bn_config *out) BN_MUST_CHECK;
+
+/* The same of an open checkpoint; adapters may be in a few layers of many only. */
+bn_status bn_checkpoint_config(const char *path, bn_checkpoint *file, bn_config *out) BN_MUST_CHECK;
 
 #endif

@@ -71,8 +71,9 @@ static bn_status read_config(const char *dir, bn_config *config)
         status = set_number(path, json, "r", config);
     if (status == BN_OK)
         status = set_number(path, json, "lora_alpha", config);
-    if (status == BN_OK && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "use_rslora")))
-        status = bn_config_set(config, "adapter.use_rslora=true");
+    if (status == BN_OK) /* false where PEFT does not say, whatever the base's config has */
+        config->adapter.use_rslora =
+            cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "use_rslora"));
     cJSON_Delete(json);
     free(path);
     return status == BN_BAD_CONFIG ? BN_BAD_DATA : status;

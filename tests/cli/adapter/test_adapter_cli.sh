@@ -8,7 +8,7 @@ bin=$1
 tests=$2
 . "$tests/cli/cli.sh"
 
-rm -rf out other first peft ./*.h5 ./*.json text.txt new.txt
+rm -rf out other first peft residual ./*.h5 ./*.json text.txt new.txt
 make_training config.json
 "$bin/bitnet-train" config.json --quiet --max-steps 60 --set training.learning_rate=0.01 \
     >/dev/null || exit 1
@@ -79,6 +79,14 @@ run export merged.h5 -o merged.packed.h5 --quiet
 expect 0
 loss_of merged.packed.h5
 same "$loss" "$merged"
+
+# ---- resumed over the same base in another file ----
+run train config.json --base out --output-dir residual --stop-after 3 --quiet \
+    --set adapter.init_lora_weights=residual
+expect 75
+run train config.json --base packed.h5 --output-dir residual --resume auto --quiet \
+    --set adapter.init_lora_weights=residual
+expect 0
 
 # ---- refusals ----
 run eval other --adapter first --data new.txt

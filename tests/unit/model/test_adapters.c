@@ -210,6 +210,12 @@ static void test_peft(void **state)
     assert_ok(bn_adapter_open("peft", &s.over, &back));
     assert_true(back->layers[0].scale > 3.46 && back->layers[0].scale < 3.47); /* 6 / sqrt 3 */
     bn_adapter_free(back);
+    assert_ok(bn_config_set(&s.base.config, "adapter.use_rslora=true")); /* is not PEFT's */
+    write_text("peft/adapter_config.json",
+               "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 6}");
+    assert_ok(bn_adapter_open("peft", &s.over, &back));
+    assert_true(back->layers[0].scale == 2.0);
+    bn_adapter_free(back);
     static const struct {
         const char *json, *text;
     } cases[] = {

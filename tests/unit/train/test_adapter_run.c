@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint.h"
 #include "cpu/cpu.h"
 #include "model/load.h"
+#include "train/checkpoint_io.h"
 #include "train/memory.h"
 #include "train_help.h"
 
@@ -20,10 +21,10 @@ typedef struct fixture {
 
 static const char *const base_file = "base/checkpoint-00000020.h5";
 
-static void make_base(const char *folder, const char *set)
+static void make_base(const char *folder, const char *set, const char *also)
 {
     bn_config config;
-    help_config(&config, folder, set, NULL);
+    help_config(&config, folder, set, also, NULL);
     help_remove(folder);
     assert_ok(help_run(&config, NULL, NULL));
     bn_config_clear(&config);
@@ -32,8 +33,9 @@ static void make_base(const char *folder, const char *set)
 static int group_setup(void **state)
 {
     (void)state;
-    make_base("base", "training.seed=1");
-    make_base("other", "training.seed=2");
+    make_base("base", "training.seed=1", NULL);
+    make_base("other", "training.seed=2", NULL);
+    make_base("float", "quantization.weight_bits=none", NULL);
     return 0;
 }
 
@@ -128,9 +130,11 @@ static void test_memory(void **state)
 static void test_residual(void **state)
 {
     (void)state;
-    double distance[3];
-    static const char *const ranks[] = {"adapter.r=1", "adapter.r=4", "adapter.r=32"};
-    for (int k = 0; k < 3; k++) {
+    enum { RANKS = 4 };
+    double distance[RANKS];
+    static const char *const ranks[RANKS] = {"adapter.r=1", "adapter.r=4", "adapter.r=32",
+                                             "adapter.r=40"};
+    for (int k = 0; k < RANKS; k++) {
         fixture f = {0};
         bn_config config;
         help_config(&config, "unused", "adapter.base=base", "adapter.init_lora_weights=residual",
@@ -139,6 +143,7 @@ static void test_residual(void **state)
         assert_ok(bn_train_data_open(&f.config, &f.data));
         assert_ok(bn_cpu_backend_new(NULL, &f.backend));
         assert_ok(bn_trainer_new(&f.config, &f.data, f.backend, false, &f.trainer));
+        assert_ok(bn_trainer_start(f.trainer));
         const bn_linear_layer *layer = f.trainer->model->linears[0];
         const int64_t n = layer->out * layer->in, r = f.config.adapter.r;
         float *w = malloc((size_t)n * sizeof *w), *q = malloc((size_t)n * sizeof *q);
@@ -161,12 +166,32 @@ static void test_residual(void **state)
                     d -= layer->lora->scale * (double)b[o * r + j] * (double)a[j * layer->in + i];
                 distance[k] += d * d;
             }
+        for (int64_t j = 0; j < r; j++) /* or it would never learn */
+            assert_true(a[j * layer->in] != 0.0f);
         free(w);
         free(q);
         stop(&f);
     }
     assert_true(distance[1] < 0.9 * distance[0]);
     assert_true(distance[2] < 1e-8 * distance[0]);
+    assert_true(distance[3] < 1e-8 * distance[0]);
+}
+
+/* Quantization took nothing from a float layer: its adapter begins as any other. */
+static void test_residual_of_nothing(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    bn_step_result step;
+    help_config(&f.config, "unused", "adapter.base=float", "quantization.weight_bits=none",
+                "adapter.init_lora_weights=residual", NULL);
+    assert_ok(bn_train_data_open(&f.config, &f.data));
+    assert_ok(bn_cpu_backend_new(NULL, &f.backend));
+    assert_ok(bn_trainer_new(&f.config, &f.data, f.backend, false, &f.trainer));
+    assert_ok(bn_trainer_start(f.trainer));
+    assert_ok(bn_trainer_step(f.trainer, &step));
+    assert_true(step.grad_norm > 0.0);
+    stop(&f);
 }
 
 static void test_resume(void **state)
@@ -185,6 +210,21 @@ static void test_resume(void **state)
     bn_checkpoint_describe(c, 0, &p);
     assert_string_equal(p.name, "model.layers.0.mlp.down_proj.lora_A.weight");
     bn_checkpoint_close(c);
+    bn_config_clear(&straight);
+    bn_config_clear(&stopped);
+}
+
+/* Fewer tensors than the base has layers. */
+static void test_resume_of_few_layers(void **state)
+{
+    (void)state;
+    bn_config straight, stopped;
+    const char *deep = "model.num_hidden_layers=4", *base = "adapter.base=deep";
+    const char *target = "adapter.target_modules=layers.3.mlp.up_proj";
+    make_base("deep", deep, "training.max_steps=1");
+    help_config(&straight, "straight", deep, base, target, NULL);
+    help_config(&stopped, "few", deep, base, target, NULL);
+    help_stop_and_resume(&straight, &stopped, 7, 20);
     bn_config_clear(&straight);
     bn_config_clear(&stopped);
 }
@@ -223,7 +263,6 @@ static void test_float_base(void **state)
     (void)state;
     fixture f = {0};
     bn_step_result step;
-    make_base("float", "quantization.weight_bits=none");
     start(&f, "float", "quantization.weight_bits=none");
     assert_ok(bn_trainer_step(f.trainer, &step));
     assert_true(step.grad_norm > 0.0);
@@ -237,7 +276,9 @@ int main(void)
         cmocka_unit_test(test_starts_as_the_base_and_learns),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_residual),
+        cmocka_unit_test(test_residual_of_nothing),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_resume_of_few_layers),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_float_base),
     };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
+#include "train/checkpoint_io.h"
 #include "train/memory.h"
 #include "train/selftest.h"
 #include "train_help.h"
@@ -254,6 +255,51 @@ static void test_telemetry(void **state)
     stop(&f);
 }
 
+/* Loss of a fresh run that starts from another one's weights; what its codes do
+ * counts from there. */
+static double loss_from(const char *model, const char *set, const char *also)
+{
+    fixture f = {0};
+    bn_evaluation evaluation;
+    char *from = bn_format("training.init_from=%s", model);
+    help_config(&f.config, "unused", from, set, also, NULL);
+    start(&f, false);
+    assert_ok(bn_trainer_start(f.trainer));
+    assert_ok(bn_trainer_evaluate(f.trainer, &evaluation));
+    for (int i = 0; i < 3; i++)
+        step(&f);
+    assert_ok(bn_telemetry_measure(&f.trainer->telemetry));
+    for (int i = 0; i < f.trainer->telemetry.count; i++)
+        assert_true(f.trainer->telemetry.stats[i].oscillation == 0.0);
+    stop(&f);
+    free(from);
+    return evaluation.loss;
+}
+
+/* From float weights or others: learned scales are made, taken over or left. */
+static void test_init_from(void **state)
+{
+    (void)state;
+    const char *learned = "quantization.scale_estimator=learned", *rate = "training.seed=1";
+    static const char *const folders[] = {"float", "learned"};
+    const char *const schemes[] = {"quantization.weight_bits=none", learned};
+    for (int i = 0; i < 2; i++) {
+        bn_config config;
+        help_config(&config, folders[i], schemes[i], "training.learning_rate=0.01", NULL);
+        help_remove(folders[i]);
+        assert_ok(help_run(&config, NULL, NULL));
+        bn_config_clear(&config);
+    }
+    const double mean = loss_from("float", rate, NULL);
+    assert_true(loss_from("float", learned, NULL) == mean);
+    char *text = help_read("learned/summary.json");
+    const double trained = help_number(text, "val_loss");
+    free(text);
+    assert_true(loss_from("learned", learned, NULL) == trained);
+    assert_true(loss_from("learned", rate, NULL) != trained);
+    assert_true(loss_from("learned", learned, "quantization.weight_bits=3") < 5.0);
+}
+
 /* What was foretold without allocating is what a run takes. */
 static void test_memory_agrees_with_report(void **state)
 {
@@ -322,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_nan_guard),
         cmocka_unit_test(test_telemetry),
+        cmocka_unit_test(test_init_from),
         cmocka_unit_test(test_memory_agrees_with_report),
         cmocka_unit_test(test_selftest),
     };
