@@ -97,7 +97,7 @@ void bn_pool_free(bn_pool *pool)
 {
     if (!pool)
         return;
-    assert(pool->usage.blocks == 0);
+    assert(pool->usage.blocks == 0 && "every block of the pool has been given back");
     bn_pool_trim(pool);
     pthread_mutex_destroy(&pool->mutex);
     free(pool);

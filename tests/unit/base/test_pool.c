@@ -3,8 +3,13 @@
 #include "cmocka_all.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/pool.h"
 #include "base/rng.h"
@@ -233,6 +238,48 @@ static void the_sanitizer_knows_the_blocks(void **state)
 #endif
 }
 
+/* Frees a pool one of whose blocks is out, in a process of its own with stderr in a
+ * pipe; returns how that ended, with what it said. */
+static int leak_a_block(char *said, size_t size)
+{
+    int fds[2], how;
+    size_t length = 0;
+    assert_int_equal(pipe(fds), 0);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        void *block;
+        bn_pool *pool = pool_of(0);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        signal(SIGABRT, SIG_DFL);
+        dup2(fds[1], STDERR_FILENO);
+        assert_ok(bn_pool_take(pool, 100, &block));
+        bn_pool_free(pool);
+        _Exit(0);
+    }
+    close(fds[1]);
+    for (ssize_t got; (got = read(fds[0], said + length, size - 1 - length)) > 0;)
+        length += (size_t)got;
+    said[length] = '\0';
+    close(fds[0]);
+    assert_int_equal(waitpid(child, &how, 0), child);
+    return how;
+}
+
+static void a_leaked_block_ends_a_debug_build(void **state)
+{
+    (void)state;
+    char said[4096];
+    const int how = leak_a_block(said, sizeof said);
+#ifdef NDEBUG
+    assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    assert_string_equal(said, "");
+#else
+    assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGABRT);
+    assert_non_null(strstr(said, "every block of the pool has been given back"));
+#endif
+}
+
 /* A block from the cache and back, zeroing included: the fastest of many rounds, so
  * that other work on the machine does not count. Only optimized builds are judged. */
 static void cached_blocks_are_fast(void **state)
@@ -268,6 +315,7 @@ int main(void)
         cmocka_unit_test(what_the_system_lacks_is_not_counted),
         cmocka_unit_test(threads_never_share_a_block),
         cmocka_unit_test(the_sanitizer_knows_the_blocks),
+        cmocka_unit_test(a_leaked_block_ends_a_debug_build),
         cmocka_unit_test(cached_blocks_are_fast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
