@@ -45,7 +45,7 @@ int bn_char_to_byte(uint32_t character)
     return character < 256 + sizeof others ? others[character - 256] : -1;
 }
 
-/* A token of the vocabulary as bytes; false when a character stands for none.
+/* A token, which is UTF-8, as bytes; false when a character stands for none.
  * `out` has room for strlen(token). */
 static bool token_bytes(const char *token, unsigned char *out, size_t *length)
 {
@@ -53,7 +53,7 @@ static bool token_bytes(const char *token, unsigned char *out, size_t *length)
     for (*length = 0; *p; (*length)++) {
         uint32_t c = *p++;
         if (c >= 0x80) { /* all characters of the alphabet have two bytes */
-            if (c < 0xc2 || c > 0xdf)
+            if (c > 0xdf)
                 return false;
             c = (c & 0x1f) << 6 | (*p++ & 0x3f);
         }
@@ -90,7 +90,7 @@ static bn_status id_of(const cJSON *item, const char *what, int32_t *id)
     *id = -1;
     if (!(value >= 0 && value < ID_LIMIT) || value != (double)(int32_t)value)
         return bn_error(BN_BAD_DATA, "%s \"%.60s\": expected an id from 0 to %d", what,
-                        item && item->string ? item->string : "", ID_LIMIT - 1);
+                        item ? item->string : "", ID_LIMIT - 1);
     *id = (int32_t)value;
     return BN_OK;
 }
@@ -156,32 +156,33 @@ static bn_status check_model(reader *r)
 }
 
 /* An entry of the vocabulary: "token": id, or the index-th ["token", score]. */
-static bn_status entry_of(const reader *r, const cJSON *item, int32_t index, const char **token,
-                          int32_t *id)
+static const char *entry_of(const reader *r, const cJSON *item, int32_t index, int32_t *id)
 {
-    *token = item->string ? item->string : "";
+    *id = r->unigram ? index : (int32_t)item->valuedouble;
+    return r->unigram ? item->child->valuestring : item->string;
+}
+
+static bn_status check_entry(const reader *r, const cJSON *item, int32_t index)
+{
+    int32_t id;
     if (!r->unigram)
-        return id_of(item, "model.vocab", id);
-    if (!cJSON_IsArray(item) || !cJSON_IsString(item->child) ||
-        !cJSON_IsNumber(item->child->next) || item->child->next->next)
+        BN_TRY(id_of(item, "model.vocab", &id));
+    else if (!cJSON_IsArray(item) || !cJSON_IsString(item->child) ||
+             !cJSON_IsNumber(item->child->next) || item->child->next->next)
         return bn_error(BN_BAD_DATA, "model.vocab[%d]: expected a token and its score", index);
-    *token = item->child->valuestring;
-    *id = index;
-    return index < ID_LIMIT ? BN_OK
-                            : bn_error(BN_BAD_DATA, "model.vocab: more than %d tokens", ID_LIMIT);
+    return check_token("model.vocab", entry_of(r, item, index, &id));
 }
 
 static bn_status init_vocab(reader *r)
 {
     const cJSON *item;
-    const char *token;
     int64_t count = 0;
     int32_t id, most = -1;
     bn_bpe_tokenizer *t = r->t;
     cJSON_ArrayForEach(item, r->vocab)
     {
-        BN_TRY(entry_of(r, item, (int32_t)count, &token, &id));
-        BN_TRY(check_token("model.vocab", token));
+        BN_TRY(check_entry(r, item, (int32_t)count));
+        entry_of(r, item, (int32_t)count, &id);
         most = id > most ? id : most;
         count++;
     }
@@ -251,8 +252,7 @@ static bool is_searchable(const reader *r, int32_t id, int byte)
         return true;
     cJSON_ArrayForEach(item, r->added)
     {
-        const cJSON *number = bn_json_member(item, "id");
-        if (cJSON_IsNumber(number) && number->valuedouble == (double)id)
+        if (bn_json_member(item, "id")->valuedouble == (double)id)
             return !bn_json_is_true(item, "special");
     }
     return byte < 0;
@@ -332,13 +332,12 @@ static bn_status read_vocab(reader *r)
     bn_bpe_tokenizer *t = r->t;
     unsigned char bytes[TOKEN_LIMIT];
     const cJSON *item;
-    const char *token;
     int32_t id, index = 0;
     for (int b = 0; b < 256; b++)
         t->byte_ids[b] = -1;
     cJSON_ArrayForEach(item, r->vocab)
     {
-        BN_TRY(entry_of(r, item, index++, &token, &id));
+        const char *token = entry_of(r, item, index++, &id);
         bn_status status = t->model == BN_MODEL_BYTES ? put_byte_level(t, id, token, bytes)
                                                       : put_marked(r, id, token, bytes);
         BN_TRY(bn_error_in(status, "model.vocab"));
@@ -356,13 +355,14 @@ static bn_status read_vocab(reader *r)
     return BN_OK;
 }
 
-/* One side of a merge. */
+/* One side of a merge. Its bytes are at most as many as its text's. */
 static bn_status side_of(const bn_bpe_tokenizer *t, int64_t rank, const char *token, size_t length,
                          unsigned char *bytes, size_t *size, int32_t *id)
 {
     char copy[TOKEN_LIMIT + 1];
     *id = -1;
-    if (length > 0 && length <= TOKEN_LIMIT) {
+    if (length > 0 && length <= TOKEN_LIMIT &&
+        bn_utf8_valid((const unsigned char *)token, length) == length) {
         memcpy(copy, token, length);
         copy[length] = '\0';
         if (t->model != BN_MODEL_BYTES)
@@ -533,7 +533,7 @@ static bn_status read_added_token(reader *r, const cJSON *item)
                             .single_word = bn_json_is_true(item, "single_word")};
     size_t known;
     BN_TRY(set_of(r, item, &set));
-    BN_TRY(id_of(bn_json_member(item, "id"), "added_tokens", &token.id));
+    token.id = (int32_t)bn_json_member(item, "id")->valuedouble; /* init_vocab() has checked it */
     const unsigned char *piece = bn_vocab_piece(&t->pieces, token.id, &known);
     const bool normalized = set == &t->later && !r->sentencepiece; /* there it stays as it is */
     if (!piece && !normalized)

@@ -140,6 +140,13 @@ static const struct {
     {{.vocab = "\"ab\":256,\"abc\":257,\"\xed\xa0\x80\":258"}, "is not UTF-8"},
     {{.vocab = "\"ab\":256"}, "merges[1]: \"ab\" + \"c\": the result is not in"},
     {{.merges = "[\"a b\",\"q zz\"]"}, "merges[1]: \"zz\" is not in the vocabulary"},
+    {{.merges = "[\"zz b\"]"}, "merges[0]: \"zz\" is not in the vocabulary"},
+    {{.merges = "[\"a \"]"}, "merges[0]: \"\" is not in the vocabulary"},
+    {{.merges = "[\"a \\u0150\"]"}, "is not in the vocabulary"},
+    {{.merges = "[\"a \xc3\"]"}, "is not in the vocabulary"}, /* half a character */
+    {{.merges = "[[1,\"a\"]]"}, "merges[0]: expected \"left right\""},
+    {{.added = "[{\"id\":256,\"content\":\"a\"}]"}, "id 256 is \"a\", but another token"},
+    {{.added = "[{\"id\":256,\"content\":\"abc\"}]"}, "id 256 is \"abc\", but another token"},
     {{.merges = "[\"ab\"]"}, "merges[0]: expected \"left right\""},
     {{.merges = "[\"a b c\"]"}, "merges[0]: expected \"left right\""},
     {{.merges = "[[\"a\"]]"}, "merges[0]: expected \"left right\""},
@@ -205,6 +212,11 @@ static void refuses(void **state)
     }
     bn_tokenizer *t;
     assert_int_equal(bn_tokenizer_new("{}", &t), BN_BAD_DATA);
+    bn_bpe_tokenizer bpe = {0};
+    assert_int_equal(bn_bpe_tokenizer_parse("[]", &bpe), BN_BAD_DATA);
+    assert_string_equal(bn_error_text(), "expected a JSON object");
+    assert_int_equal(bn_tokenizer_new("{\"model\":{\"vocab\":[]}}", &t), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "expected an object of tokens with their ids"));
     assert_int_equal(bn_tokenizer_new("{\"model\":{\"type\":\"Unigram\"}}", &t), BN_BAD_DATA);
     assert_non_null(strstr(bn_error_text(), "expected an array of tokens with their scores"));
     assert_int_equal(bn_tokenizer_new("{\"model\":{\"type\":\"WordPiece\"}}", &t), BN_BAD_DATA);
@@ -254,6 +266,137 @@ static void refuses_characters(void **state)
             !strstr(bn_error_text(), cases[i][1]))
             fail_msg("%s: \"%s\" lacks \"%s\"", cases[i][0], bn_error_text(), cases[i][1]);
     }
+}
+
+/* Tokens and sides of merges beyond the limit, in a vocabulary of bytes. */
+static void refuses_long_tokens(void **state)
+{
+    enum { LONG = (1 << 16) + 1 };
+    char *text = malloc(LONG + 64);
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        bn_tokenizer *t;
+        char *at = text + sprintf(text, i ? "[\"a " : "\"ab\":256,\"abc\":257,\"");
+        memset(at, 'a', LONG);
+        sprintf(at + LONG, i ? "\"]" : "\":258");
+        char *json = build(i ? &(parts){.merges = text} : &(parts){.vocab = text});
+        assert_int_equal(bn_tokenizer_new(json, &t), BN_BAD_DATA);
+        assert_non_null(strstr(bn_error_text(), i ? "aaa\" is not in the vocabulary"
+                                                  : "65537 bytes, expected 1 to 65536"));
+        free(json);
+    }
+    free(text);
+}
+
+/* Tokens that bytes have no part in are found as added tokens, never made by merges. */
+static void tokens_beside_bytes(void **state)
+{
+    static const int32_t ids[] = {258, 259, 260};
+    char back[32];
+    size_t bytes;
+    (void)state;
+    bn_tokenizer *t = make(&(parts){.vocab = "\"ab\":256,\"abc\":257,\"x y\":258,\"\\u0150\":259,"
+                                             "\"" MARK "\":260"});
+    assert_ok(bn_tokenizer_decode(t, ids, 3, back, sizeof back, &bytes));
+    assert_int_equal(bytes, 3 + 2 + 3);
+    assert_memory_equal(back, "x y\xc5\x90" MARK, bytes);
+    bn_tokenizer_free(t);
+}
+
+/* An added token is looked for in the text as the normalizer leaves it. */
+static void normalized_tokens(void **state)
+{
+    static const struct {
+        parts parts;
+        const char *text;
+        int32_t id;
+    } cases[] = {
+        {{.added = "[{\"id\":300,\"content\":\"<X>\",\"normalized\":true}]",
+          .normalizer = "{\"type\":\"Lowercase\"}"},
+         "<x>",
+         300},
+        {{.added = "[{\"id\":300,\"content\":\"<X>\",\"normalized\":true}]"}, "<X>", 300},
+        {{.added = "[{\"id\":256,\"content\":\"ab\",\"normalized\":true}]",
+          .normalizer = "{\"type\":\"Lowercase\"}"},
+         "AB",
+         256},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bn_tokenizer *t = make(&cases[i].parts);
+        int32_t ids[8];
+        size_t count;
+        assert_ok(bn_tokenizer_encode(t, cases[i].text, strlen(cases[i].text), ids, &count));
+        assert_true(count == 1 && ids[0] == cases[i].id);
+        bn_tokenizer_free(t);
+    }
+    /* Normalizing may make a token longer than any: U+FB03 becomes "ffi". */
+    enum { CHARACTERS = 30000 };
+    char *added = malloc(3 * CHARACTERS + 64), *at = added;
+    at += sprintf(at, "[{\"id\":300,\"normalized\":true,\"content\":\"");
+    for (int i = 0; i < 21845; i++)
+        at += sprintf(at, "\xef\xac\x83");
+    sprintf(at, "\"}]");
+    bn_tokenizer *t;
+    char *json = build(&(parts){.added = added,
+                                .normalizer = "{\"type\":\"Replace\",\"pattern\":{"
+                                              "\"String\":\"\xef\xac\x83\"},"
+                                              "\"content\":\"long\"}"});
+    assert_int_equal(bn_tokenizer_new(json, &t), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "id 300: 87380 bytes once normalized"));
+    free(json);
+    free(added);
+}
+
+/* Vocabularies of characters that are fine. */
+static void characters(void **state)
+{
+    static const char *const models[] = {
+        UNIGRAM "\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"" MARK "\",-1],[\"a\",-2]]}}",
+        UNIGRAM "\"unk_id\":0,\"min_score\":-3,\"vocab\":[[\"<unk>\",0],[\"" MARK
+                "\",-1],[\"a\",-2]]}}",
+        BPE "\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"" MARK "\":1,\"a\":2,\"a" MARK
+            "b\":3},\"merges\":[]}}", /* a token that goes on behind a space */
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"a" MARK
+        "\"}],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\","
+        "\"replacement\":\"" MARK "\",\"split\":false},{\"type\":\"Digits\"}]},\"model\":{\"type\":"
+        "\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"" MARK "\":1,\"a\":2,\"a" MARK
+        "\":3},\"merges\":[\"a " MARK "\"]}}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        bn_tokenizer *t;
+        int32_t ids[8];
+        size_t count;
+        assert_ok(bn_tokenizer_new(models[i], &t));
+        assert_ok(bn_tokenizer_encode(t, "a", 1, ids, &count));
+        assert_int_equal(ids[count - 1], 2);
+        bn_tokenizer_free(t);
+    }
+}
+
+/* What only looks like a byte is a token as any other, where bytes are tokens too. */
+static void almost_bytes(void **state)
+{
+    static const char *const odd[] = {"<0x0G>", "<0xG0>", "<1x00>", "<0x000", "<0x41>>", "<0x41"};
+    bn_text text = {0};
+    char *json;
+    bn_tokenizer *t;
+    int32_t ids[8];
+    size_t count;
+    (void)state;
+    bn_text_add(&text, BPE "\"byte_fallback\":true,\"vocab\":{\"" MARK "\":0");
+    for (int b = 0; b < 256; b++)
+        bn_text_addf(&text, ",\"<0x%02X>\":%d", (unsigned)b, b + 1);
+    for (int i = 0; i < 6; i++)
+        bn_text_addf(&text, ",\"%s\":%d", odd[i], 257 + i);
+    bn_text_add(&text, "},\"merges\":[]}}");
+    assert_ok(bn_text_take(&text, &json));
+    assert_ok(bn_tokenizer_new(json, &t));
+    assert_ok(bn_tokenizer_encode(t, "\x01", 1, ids, &count));
+    assert_int_equal(ids[count - 1], 2);
+    bn_tokenizer_free(t);
+    free(json);
 }
 
 /* What only looks like a byte is a token as any other; dropout of zero is none. */
@@ -343,6 +486,11 @@ int main(void)
         cmocka_unit_test(parts_join),
         cmocka_unit_test(refuses_characters),
         cmocka_unit_test(odd_tokens),
+        cmocka_unit_test(refuses_long_tokens),
+        cmocka_unit_test(tokens_beside_bytes),
+        cmocka_unit_test(normalized_tokens),
+        cmocka_unit_test(characters),
+        cmocka_unit_test(almost_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
