@@ -124,7 +124,9 @@ static bool members(scanner *s, bool object)
         if (!value(s))
             return false;
     } while (take(s, ','));
-    return take(s, close) || problem(s, object ? "expected ',' or '}'" : "expected ',' or ']'");
+    if (take(s, close))
+        return true;
+    return problem(s, object ? "expected ',' or '}'" : "expected ',' or ']'");
 }
 
 static bool nested(scanner *s, bool object)

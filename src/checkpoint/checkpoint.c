@@ -214,7 +214,7 @@ static bn_status check_moments(const bn_checkpoint *c, int i, int counts[GROUP_C
     bool present[GROUP_COUNT] = {0};
     for (int g = GROUP_M; g <= GROUP_V; g++) {
         char name[BN_H5_NAME_MAX + 1];
-        BN_TRY(join_name(group_of[g], e->name + strlen(group_of[GROUP_PARAMS]), name, sizeof name));
+        snprintf(name, sizeof name, "%s%s", group_of[g], e->name + strlen(group_of[GROUP_PARAMS]));
         present[g] = bn_h5_find(c->file, name);
         if (!present[g])
             continue;
@@ -352,7 +352,9 @@ bn_status bn_checkpoint_load(bn_checkpoint *c, const bn_checkpoint_param *params
         BN_TRY(bn_checkpoint_load_one(c, &params[i]));
     /* All names were found and the model's are distinct, so a larger count in
      * the file means parameters that the model does not have. */
-    for (int i = 0; i < c->count && c->count != count; i++) {
+    if (c->count == count)
+        return BN_OK;
+    for (int i = 0;; i++) {
         bn_checkpoint_param p;
         bn_checkpoint_describe(c, i, &p);
         int k = 0;
@@ -362,7 +364,6 @@ bn_status bn_checkpoint_load(bn_checkpoint *c, const bn_checkpoint_param *params
             return bn_error(BN_BAD_DATA, "%s: params/%s: the model has no such parameter",
                             bn_h5_path(c->file), p.name);
     }
-    return BN_OK;
 }
 
 bn_status bn_checkpoint_get_extra(bn_checkpoint *c, const char *name, size_t limit, void **data,

@@ -196,9 +196,6 @@ static bn_status add_dataset(bn_h5_reader *r, const char *name, hid_t dataset)
     BN_TRY(shape_check(r, &e, dataset));
     BN_TRY(storage_check(r, &e, dataset, chunk, deflate));
     BN_TRY(bn_h5_attrs_check(r, name, dataset, NULL));
-    if (r->count == BN_H5_MAX_ARRAYS)
-        return bn_error(BN_BAD_DATA, "%s: expected at most %d arrays, found more", r->path,
-                        BN_H5_MAX_ARRAYS);
     if (r->count == r->capacity) {
         const int capacity = r->capacity ? 2 * r->capacity : 64;
         bn_h5_entry *more = realloc(r->entries, (size_t)capacity * sizeof *more);
@@ -212,7 +209,7 @@ static bn_status add_dataset(bn_h5_reader *r, const char *name, hid_t dataset)
 }
 
 typedef struct name_list {
-    const bn_h5_reader *r;
+    bn_h5_reader *r;
     bn_strings names;
     bn_status status;
 } name_list;
@@ -229,7 +226,7 @@ static herr_t list_name(hid_t group, const char *name, const H5L_info_t *info, v
                      info->type == H5L_TYPE_SOFT       ? "a soft"
                      : info->type == H5L_TYPE_EXTERNAL ? "an external"
                                                        : "another kind of");
-    else if (list->names.count == BN_H5_MAX_ARRAYS)
+    else if (list->r->objects++ == BN_H5_MAX_ARRAYS)
         list->status = bn_error(BN_BAD_DATA, "%s: expected at most %d objects, found more",
                                 list->r->path, BN_H5_MAX_ARRAYS);
     else

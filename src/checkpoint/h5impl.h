@@ -47,6 +47,7 @@ struct bn_h5_reader {
     hsize_t file_bytes;
     bn_h5_entry *entries; /* sorted by name */
     int count, capacity;
+    int objects; /* seen so far, groups too */
 };
 
 /* Opens in this process, whatever bn_h5_distrust() said. */

@@ -223,7 +223,7 @@ bn_status bn_packed_expect(const bn_packed *p, const char *name, int ndim, const
 
 static bn_status code_error(const bn_packed *p, const bn_packed_entry *e, const bn_code_fault *f)
 {
-    const bn_grid_info *g = &bn_grid_table[bn_encoding_grid(e->encoding)];
+    const int max = bn_grid_table[bn_encoding_grid(e->encoding)].max;
     const bool bits = bn_encoding_grid(e->encoding) != BN_GRID_TERNARY;
     const char *what = e->encoding == BN_ENC_BASE3X5 ? "a byte" : "a field";
     char expected[32];
@@ -231,9 +231,7 @@ static bn_status code_error(const bn_packed *p, const bn_packed_entry *e, const 
         snprintf(expected, sizeof expected, "padding %d", bits ? 0 : 1);
     else
         snprintf(expected, sizeof expected, "%s up to %d", what,
-                 e->encoding == BN_ENC_BASE3X5 ? BN_B3_MAX_BYTE
-                 : g->odd                      ? g->max
-                                               : 2 * g->max);
+                 e->encoding == BN_ENC_BASE3X5 ? BN_B3_MAX_BYTE : 2 * max);
     return bn_error(BN_BAD_DATA, "%s: %s: row %lld, byte %lld, element %lld: expected %s, found %d",
                     bn_h5_path(p->file), e->name, (long long)f->row, (long long)f->byte,
                     (long long)f->index, expected, f->value);

@@ -10,7 +10,7 @@
 #include "data/bpe.h"
 #include "data/unicode.h"
 
-enum { PIECES_LIMIT = 1 << 24, PIECE_LIMIT = 1 << 16 };
+enum { PIECES_LIMIT = 1 << 21, PIECE_LIMIT = 1 << 16 };
 
 enum piece_type { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
 enum model_type { UNIGRAM = 1, BPE };
@@ -133,9 +133,9 @@ static bn_status check_piece(model *m, const piece *p, int id)
 static bn_status read_piece(model *m, message bytes)
 {
     if (m->count == m->capacity) {
-        const int capacity = 2 * m->capacity + 1024;
+        const int capacity = m->capacity ? 2 * m->capacity : 1024;
         if (capacity > PIECES_LIMIT)
-            return bn_error(BN_BAD_DATA, "more than %d pieces", PIECES_LIMIT / 2);
+            return bn_error(BN_BAD_DATA, "more than %d pieces", PIECES_LIMIT);
         piece *grown = realloc(m->pieces, (size_t)capacity * sizeof *grown);
         if (!grown)
             return bn_error_nomem("pieces", (size_t)capacity * sizeof *grown);

@@ -22,7 +22,7 @@ static const struct {
 
 /* Bytes that a key or a tensor takes at least: an empty name and the smallest
  * value, a name and one dimension. */
-enum { MIN_KEY = 8 + 4 + 1, MIN_TENSOR = 8 + 4 + 8 + 4 + 8, MAX_KEY = 65535 };
+enum { MIN_KEY = 8 + 4 + 1, MIN_TENSOR = 8 + 4 + 8 + 4 + 8, MAX_KEY = 65535, MOST = 1 << 20 };
 
 const char *bn_gguf_kind_name(bn_gguf_kind kind)
 {
@@ -219,8 +219,10 @@ static bn_status read_counts(bn_gguf *file, cursor *c, uint64_t *tensors, uint64
         return bn_error(BN_BAD_DATA, "%s: %llu keys and %llu tensors in a file of %zu bytes",
                         c->path, (unsigned long long)*values, (unsigned long long)*tensors,
                         file->map.size);
-    if (*values > INT32_MAX || *tensors > INT32_MAX)
-        return bn_error(BN_BAD_DATA, "%s: more than 2^31 keys or tensors", c->path);
+    if (*values > MOST || *tensors > MOST)
+        return bn_error(BN_BAD_DATA,
+                        "%s: expected at most %d keys and tensors, found %llu and %llu", c->path,
+                        MOST, (unsigned long long)*values, (unsigned long long)*tensors);
     file->values = calloc((size_t)*values + 1, sizeof *file->values);
     file->tensors = calloc((size_t)*tensors + 1, sizeof *file->tensors);
     if (!file->values || !file->tensors)

@@ -16,7 +16,7 @@ struct bn_st_reader {
     bn_st_file *files;
     int file_count;
     bn_st_tensor *tensors; /* sorted by name once complete */
-    int count, capacity;
+    int count;
 };
 
 /* Maps and checks `path` and adds its tensors, unsorted across files.

@@ -33,12 +33,6 @@ out:
     return status;
 }
 
-static const char *file_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* Index and files say the same. */
 static bn_status check_map(const char *index, const cJSON *map, const bn_st_reader *reader)
 {
@@ -46,7 +40,8 @@ static bn_status check_map(const char *index, const cJSON *map, const bn_st_read
     cJSON_ArrayForEach(item, map)
     {
         const bn_st_tensor *t = bn_st_find(reader, item->string);
-        if (!t || strcmp(file_name(t->path), item->valuestring) != 0)
+        /* The path is the folder's, a slash and the name. */
+        if (!t || strcmp(strrchr(t->path, '/') + 1, item->valuestring) != 0)
             return bn_error(BN_BAD_DATA, "%s: %.200s: expected in %.200s, found %s", index,
                             item->string, item->valuestring, t ? t->path : "nowhere");
     }

@@ -194,16 +194,14 @@ static bn_status check_cover(const bn_st_file *file, bn_st_tensor *tensors, int 
     return BN_OK;
 }
 
+/* Room for `more` tensors, at least 1, behind those that are there. */
 static bn_status reserve(bn_st_reader *reader, int more)
 {
     const int capacity = reader->count + more;
-    if (capacity <= reader->capacity)
-        return BN_OK;
     void *grown = realloc(reader->tensors, (size_t)capacity * sizeof *reader->tensors);
     if (!grown)
         return bn_error_nomem("the list of tensors", (size_t)capacity * sizeof *reader->tensors);
     reader->tensors = grown;
-    reader->capacity = capacity;
     return BN_OK;
 }
 

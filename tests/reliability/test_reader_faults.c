@@ -46,8 +46,15 @@ static bn_status write_packed(void)
          .codes = codes,
          .data = values},
         {.name = "b", .encoding = BN_ENC_BFLOAT16, .ndim = 1, .shape = {6}, .data = values},
-        {.name = "c", .encoding = BN_ENC_FLOAT32, .ndim = 1, .shape = {6}, .data = values}};
-    return bn_packed_write("packed.h5", &info, tensors, 3, 1);
+        {.name = "c", .encoding = BN_ENC_FLOAT32, .ndim = 1, .shape = {6}, .data = values},
+        {.name = "d",
+         .encoding = BN_ENC_TERNARY2,
+         .ndim = 2,
+         .shape = {2, 36},
+         .group_size = BN_PER_ROW,
+         .codes = codes,
+         .data = values}};
+    return bn_packed_write("packed.h5", &info, tensors, 4, 1);
 }
 
 static bn_status read_packed(void)
@@ -62,6 +69,11 @@ static bn_status read_packed(void)
     if (status == BN_OK) {
         assert_values(numbers);
         status = bn_packed_read_float(p, bn_packed_at(p, 2), numbers);
+    }
+    if (status == BN_OK) {
+        assert_memory_equal(found, codes, sizeof codes);
+        memset(found, 0, sizeof found);
+        status = bn_packed_read_codes(p, bn_packed_at(p, 3), found, scales);
     }
     if (status == BN_OK) {
         assert_memory_equal(found, codes, sizeof codes);
@@ -224,6 +236,17 @@ static bn_status read_byte_level(void)
     return encode_with(byte_level);
 }
 
+static bn_status read_normalized(void)
+{
+    return encode_with(
+        "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Metaspace\","
+        "\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"never\"},\"added_tokens\":["
+        "{\"id\":3,\"content\":\"cat\",\"normalized\":true},{\"id\":4,\"content\":\"<x>\"}],"
+        "\"model\":{\"type\":\"BPE\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,\"\xe2\x96\x81\":1,"
+        "\"\xe2\x96\x81"
+        "a\":2},\"merges\":[\"\xe2\x96\x81 a\"]}}");
+}
+
 static bn_status read_metaspace(void)
 {
     return encode_with(metaspace);
@@ -334,6 +357,7 @@ static void test_allocations(void **state)
                                        {.what = "GGUF", .run = read_gguf},
                                        {.what = "byte-level tokenizer", .run = read_byte_level},
                                        {.what = "metaspace tokenizer", .run = read_metaspace},
+                                       {.what = "normalized tokens", .run = read_normalized},
                                        {.what = "tokenizer.model, unigram", .run = read_unigram},
                                        {.what = "tokenizer.model, BPE", .run = read_bpe},
                                        {.what = "token shard", .run = read_shard},

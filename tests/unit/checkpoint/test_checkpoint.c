@@ -166,6 +166,9 @@ static void test_refuses_to_save_nan(void **state)
     wv[1][1] = NAN;
     assert_fails(save("a.h5", 8), BN_FAIL, "adam_v/model.layers.0.mlp.up_proj.weight: element 4");
     wv[1][1] = 0;
+    wm[1][1] = INFINITY;
+    assert_fails(save("a.h5", 8), BN_FAIL, "adam_m/model.layers.0.mlp.up_proj.weight: element 4");
+    wm[1][1] = 0;
     bn_checkpoint *c;
     assert_ok(bn_checkpoint_open("a.h5", &c)); /* the old one is still there */
     assert_int_equal(bn_checkpoint_state(c)->step, 7);
@@ -246,6 +249,10 @@ static void test_schema(void **state)
          1,
          {{"params/a", BN_H5_F32, 1, {2}, x}},
          "step, tokens_seen: expected >= 0, found -5, -5"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x}},
+         "step, tokens_seen: expected >= 0, found 1, -5"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -259,7 +266,8 @@ static void test_schema(void **state)
         assert_ok(bn_h5_put_string(f, NULL, "format", cases[i].format));
         assert_ok(bn_h5_put_i64(f, NULL, "format_version", cases[i].version));
         for (int k = 0; k < 4; k++)
-            assert_ok(bn_h5_put_i64(f, NULL, longs[k], number));
+            assert_ok(bn_h5_put_i64(f, NULL, longs[k],
+                                    k == 0 && strstr(cases[i].part, "found 1, -5") ? 1 : number));
         for (int k = 0; k < 5; k++)
             assert_ok(bn_h5_put_u64(f, NULL, ulongs[k], 1));
         assert_ok(bn_h5_put_f64(f, NULL, "best_val_loss", 1));
@@ -296,7 +304,14 @@ static void test_caller_mistakes(void **state)
                  "the name is too long");
     assert_fails(bn_checkpoint_save("m.h5", &train, some, 1, &extra, 1), BN_FAIL,
                  "the name is too long");
+    const bn_checkpoint_param no_shape = {"a", 1, {0}, x, NULL, NULL};
+    const bn_checkpoint_extra empty = {"empty", x, 0};
+    assert_fails(bn_checkpoint_save("m.h5", &train, &no_shape, 1, NULL, 0), BN_BAD_DATA,
+                 "params/a: dimension 0 is 0");
+    assert_fails(bn_checkpoint_save("m.h5", &train, some, 1, &empty, 1), BN_BAD_DATA,
+                 "extra/empty: dimension 0 is 0");
     assert_false(bn_fs_exists("m.h5"));
+    bn_checkpoint_close(NULL);
     assert_ok(bn_checkpoint_save("m.h5", &train, some, 1, NULL, 0));
     assert_ok(bn_checkpoint_open("m.h5", &c));
     assert_fails(bn_checkpoint_load(c, &named, 1), BN_FAIL, "the name is too long");

@@ -343,6 +343,21 @@ static void test_flipped_in_each_array(void **state)
     free(data);
 }
 
+/* Names cost a file nothing; here all are of one array. */
+static void test_too_many(void **state)
+{
+    (void)state;
+    assert_ok(write_sample(FILE_NAME, 0));
+    hid_t file = tool_open(FILE_NAME);
+    for (int i = 0; i < BN_H5_MAX_ARRAYS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%d", i);
+        assert_true(H5Lcreate_hard(file, "bytes", file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    }
+    H5Fclose(file);
+    assert_fails(read_all(FILE_NAME), BN_BAD_DATA, "expected at most 32768 objects, found more");
+}
+
 /* Data and Fletcher-32 changed together: only our checksum is left. */
 static void test_rewritten_array(void **state)
 {
@@ -495,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_flipped_bytes),
         cmocka_unit_test(test_flipped_in_each_array),
+        cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_rewritten_array),
         cmocka_unit_test(test_changed_attribute),
         cmocka_unit_test(test_foreign),

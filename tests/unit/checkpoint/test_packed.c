@@ -307,6 +307,10 @@ static void test_reader_refuses_attributes(void **state)
     REFUSED(p.scale.name = NULL, "w_scale: expected float32 [2, 2], found no such array");
     REFUSED(p.scale.name = "v_scale", "w_scale: expected float32 [2, 2]");
     REFUSED(p.codes.name = "group/w", "group/w: expected no groups");
+    static const float w[2 * 40];
+    REFUSED((p.codes = (bn_h5_array){"w", BN_H5_F32, 2, {2, 40}, w}, p.encoding = "float32"),
+            "w_scale: expected an encoding or a tensor of codes");
+    bn_packed_close(NULL);
     REFUSED(p.norm_encoding = "bfloat16", "norm: expected uint16 [2], found float32");
 }
 

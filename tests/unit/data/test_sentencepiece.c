@@ -8,7 +8,7 @@
 #include "data/sentencepiece_model.h"
 
 typedef struct buffer {
-    uint8_t bytes[4096];
+    uint8_t bytes[3 << 16];
     size_t size;
 } buffer;
 
@@ -36,7 +36,7 @@ static void add_varint(buffer *b, int number, uint64_t value)
 static void add_bytes(buffer *b, int number, const void *bytes, size_t size)
 {
     const uint8_t head[] = {(uint8_t)(number << 3 | 2), (uint8_t)(size | 0x80),
-                            (uint8_t)(size >> 7)};
+                            (uint8_t)(size >> 7 | 0x80), (uint8_t)(size >> 14)};
     add(b, head, sizeof head);
     add(b, bytes, size);
 }
@@ -46,6 +46,8 @@ static void add_piece(buffer *model, const char *text, size_t length, float scor
     buffer piece = {.size = 0};
     if (length)
         add_bytes(&piece, 1, text, length);
+    add_varint(&piece, 1, 7); /* not of its type, so another field */
+    add_varint(&piece, 9, 7);
     add(&piece, &(uint8_t){2 << 3 | 5}, 1);
     add(&piece, &score, sizeof score);
     add_varint(&piece, 3, (uint64_t)type);
@@ -60,7 +62,7 @@ typedef struct features {
     size_t length;
     float score;
     int type;
-    bool no_unknown;
+    bool no_unknown, keep_extra, strange;
     int model_type;          /* 0: BPE */
     int trainer, normalizer; /* a field, 0: none */
     uint64_t trainer_value, normalizer_value;
@@ -86,6 +88,13 @@ static void build(const features *f, buffer *model)
     if (f->trainer)
         add_varint(&trainer, f->trainer, f->trainer_value);
     add_varint(&normalizer, 3, 1);
+    if (f->keep_extra)
+        add_varint(&normalizer, 4, 0);
+    if (f->strange) { /* fields of other types than theirs, or that nobody knows */
+        add_varint(&normalizer, 2, 1);
+        add_varint(&normalizer, 9, 1);
+        add_varint(&trainer, 9, 1);
+    }
     add_varint(&normalizer, 5, 1);
     if (f->normalizer)
         add_varint(&normalizer, f->normalizer, f->normalizer_value);
@@ -106,6 +115,10 @@ static void accepts(void **state)
         {.text = "[x]", .length = 3, .type = USER_DEFINED},
         {.text = "[x]", .length = 3, .type = USER_DEFINED, .model_type = 1},
         {.text = "[x]", .length = 3, .type = CONTROL},
+        {.normalizer = 3, .normalizer_value = 0, .keep_extra = true},
+        {.keep_extra = true},
+        {.text = "[x]", .length = 3, .type = USER_DEFINED, .keep_extra = true},
+        {.strange = true},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -120,14 +133,18 @@ static void accepts(void **state)
     }
 }
 
+static char longest[(1 << 16) + 1];
+
 static void refuses(void **state)
 {
+    memset(longest, 'a', sizeof longest);
     static const struct {
         features features;
         const char *message;
     } cases[] = {
         {{.text = "", .type = NORMAL}, "piece 5: without a text"},
         {{.text = "a\0b", .length = 3, .type = NORMAL}, "piece 5: expected 1 to"},
+        {{.text = longest, .length = sizeof longest, .type = NORMAL}, "piece 5: expected 1 to"},
         {{.text = "\xff", .length = 1, .type = NORMAL}, "piece 5: expected 1 to"},
         {{.text = "c", .length = 1, .type = NORMAL, .score = INFINITY}, "score is not finite"},
         {{.text = "c", .length = 1, .type = UNUSED}, "piece 5: type 5 is not supported"},
@@ -149,6 +166,53 @@ static void refuses(void **state)
             !strstr(bn_error_text(), cases[i].message))
             fail_msg("case %zu: \"%s\" lacks \"%s\"", i, bn_error_text(), cases[i].message);
     }
+}
+
+/* An empty text is none; type 0 is none; more pieces than there may be. */
+static void refuses_extremes(void **state)
+{
+    enum { TOO_MANY = (1 << 21) + 1, EACH = 5 };
+    static const uint8_t no_text[] = {0x0a, 2, 0x0a, 0},
+                         no_type[] = {0x0a, 5, 0x0a, 1, 'a', 0x18, 0};
+    static const uint8_t one[EACH] = {0x0a, 3, 0x0a, 1, 'a'};
+    char *json;
+    (void)state;
+    assert_int_equal(bn_sentencepiece_to_json(no_text, sizeof no_text, &json), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "piece 0: expected 1 to"));
+    assert_int_equal(bn_sentencepiece_to_json(no_type, sizeof no_type, &json), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "piece 0: type 0 is not supported"));
+    uint8_t *many = malloc((size_t)TOO_MANY * EACH);
+    for (size_t i = 0; i < TOO_MANY; i++)
+        memcpy(many + i * EACH, one, EACH);
+    assert_int_equal(bn_sentencepiece_to_json(many, (size_t)TOO_MANY * EACH, &json), BN_BAD_DATA);
+    assert_string_equal(bn_error_text(), "more than 2097152 pieces");
+    free(many);
+}
+
+/* SentencePiece ranks results, so all pairs that make one piece have the rank of the
+ * first; pieces of one score are ranked by their ids. */
+static void equal_scores(void **state)
+{
+    buffer model = {.size = 0};
+    static const uint8_t bpe[] = {0x18, 2};
+    char *json;
+    bn_tokenizer *t;
+    int32_t ids[8];
+    size_t count;
+    (void)state;
+    add_piece(&model, "<unk>", 5, 0, UNKNOWN);
+    static const char *const pieces[] = {"\xe2\x96\x81", "a", "b", "c", "bc", "ab", "abc"};
+    for (int i = 0; i < 7; i++)
+        add_piece(&model, pieces[i], strlen(pieces[i]), -1, NORMAL);
+    add_bytes(&model, 2, bpe, sizeof bpe);
+    assert_ok(bn_sentencepiece_to_json(model.bytes, model.size, &json));
+    assert_ok(bn_tokenizer_new(json, &t));
+    assert_ok(bn_tokenizer_encode(t, "ab", 2, ids, &count));
+    assert_true(count == 2 && ids[0] == 1 && ids[1] == 6);
+    assert_ok(bn_tokenizer_encode(t, "abc", 3, ids, &count));
+    assert_true(count == 2 && ids[1] == 7);
+    bn_tokenizer_free(t);
+    free(json);
 }
 
 /* Bytes that are no fields, at the start and within a piece, a trainer's and a
@@ -190,9 +254,9 @@ static void refuses_fields(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts),
-        cmocka_unit_test(refuses),
-        cmocka_unit_test(refuses_fields),
+        cmocka_unit_test(accepts),        cmocka_unit_test(refuses),
+        cmocka_unit_test(refuses_fields), cmocka_unit_test(refuses_extremes),
+        cmocka_unit_test(equal_scores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

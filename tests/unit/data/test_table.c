@@ -112,7 +112,10 @@ static void test_split(void **state)
         assert_int_equal(seen[i], 1);
     assert_ok(bn_table_split(t, 0, &train, &held));
     assert_int_equal(held.count, 0);
+    assert_int_equal(bn_table_split(t, 1, &train, &held), BN_BAD_DATA);
+    assert_non_null(strstr(bn_error_text(), "its 1000 examples leave none to train on"));
     bn_table_free(t);
+    bn_table_free(NULL);
 }
 
 static void test_epochs(void **state)

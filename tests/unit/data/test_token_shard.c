@@ -145,6 +145,34 @@ static void hostile(void **state)
     }
 }
 
+/* The other widths, where they hold more than the tokenizer has. */
+static void tokens_outside(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t vocab;
+        int at; /* the last byte of token 1 */
+        const char *what;
+    } cases[] = {{100, 1, "token 1 is 255"}, {70000, 7, "token 1 is 4278190080"}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        bn_tokenizer odd = odd_tokenizer(cases[c].vocab);
+        const int32_t ids[] = {1, 0, 2};
+        char *bytes;
+        size_t size;
+        bn_shard shard;
+        write_shard("wide.bnt", &odd, ids, 3);
+        assert_ok(bn_fs_read("wide.bnt", 1000, &bytes, &size));
+        assert_ok(bn_shard_parse(bytes, size, &odd, &shard));
+        bytes[BN_SHARD_HEADER_BYTES + cases[c].at] = (char)0xff;
+        assert_int_equal(bn_shard_parse(bytes, size, &odd, &shard), BN_BAD_DATA);
+        assert_error_has(cases[c].what);
+        bytes[0] = 'b';
+        assert_int_equal(bn_shard_parse(bytes, size, &odd, &shard), BN_BAD_DATA);
+        assert_error_has("begins with BNTOKENS");
+        free(bytes);
+    }
+}
+
 /* Every length but the right one; heap blocks of that very size, so that a
  * read past the end is seen by the address sanitizer. */
 static void cut_anywhere(void **state)
@@ -199,6 +227,34 @@ static ssize_t write_until_full(int fd, const void *data, size_t size)
     return -1;
 }
 
+static int close_fails(int fd)
+{
+    close(fd);
+    errno = EIO;
+    return -1;
+}
+
+/* Whatever closing says, what writing said counts. */
+static void header_and_close_fail(void **state)
+{
+    (void)state;
+    bn_tokenizer odd = odd_tokenizer(1000);
+    const int32_t ids[] = {7, 8};
+    bn_fs_ops full = *bn_fs_get_ops();
+    bn_shard_writer *writer;
+    full.write = write_until_full;
+    assert_ok(bn_shard_writer_new("both.bnt", &odd, &writer));
+    assert_ok(bn_shard_writer_append(writer, ids, 2));
+    full.close = close_fails;
+    writes_left = 1; /* the tokens */
+    bn_fs_set_ops(&full);
+    assert_int_equal(bn_shard_writer_finish(writer), BN_IO);
+    assert_error_has("both.bnt");
+    bn_shard_writer_free(writer);
+    bn_fs_set_ops(NULL);
+    assert_false(bn_fs_exists("both.bnt"));
+}
+
 /* The disk fills up at the n-th write, for every n: an error, an untouched old
  * file, no temporary file. */
 static void full_disk(void **state)
@@ -242,6 +298,7 @@ int main(void)
         cmocka_unit_test(round_trips),    cmocka_unit_test(layout),
         cmocka_unit_test(hostile),        cmocka_unit_test(cut_anywhere),
         cmocka_unit_test(writer_refuses), cmocka_unit_test(full_disk),
+        cmocka_unit_test(tokens_outside), cmocka_unit_test(header_and_close_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "cmocka_all.h"
@@ -195,6 +196,7 @@ static void refuses(const image *f, const char *reason)
 static void test_bad_head(void **state)
 {
     (void)state;
+    bn_gguf *file;
     image f = head(0, 0);
     f.bytes[0] = 'g';
     refuses(&f, "does not begin");
@@ -207,9 +209,15 @@ static void test_bad_head(void **state)
     refuses(&f, "keys and");
     f = head(UINT64_MAX / 32, 0);
     refuses(&f, "tensors in a file");
+    for (int i = 0; i < 2; i++) { /* room for as many, and yet too many */
+        f = i ? head((1 << 20) + 1, 0) : head(0, (1 << 20) + 1);
+        put("hostile.gguf", f.bytes, f.size);
+        assert_int_equal(truncate("hostile.gguf", 64 << 20), 0);
+        assert_int_equal(bn_gguf_open("hostile.gguf", &file), BN_BAD_DATA);
+        assert_non_null(strstr(bn_error_text(), "expected at most 1048576 keys and tensors"));
+    }
     f = head(0, 0); /* version 2 is laid out alike */
     f.bytes[4] = 2;
-    bn_gguf *file;
     put("two.gguf", f.bytes, f.size);
     assert_ok(bn_gguf_open("two.gguf", &file));
     assert_int_equal(bn_gguf_version(file), 2);

@@ -196,13 +196,43 @@ static void test_fault_position(void **state)
     assert_true(fault.row == 1 && fault.byte == 1 && fault.index == 5 && fault.value == 250);
 }
 
+/* Codes in memory that are not of the grid. */
+static void test_codes_in_memory(void **state)
+{
+    static const struct {
+        bn_grid grid;
+        int8_t bad;
+    } wide[] = {{BN_GRID_INT2, -5}, {BN_GRID_INT2, 0},  {BN_GRID_INT2, 5},   {BN_GRID_INT3, -4},
+                {BN_GRID_INT3, 4},  {BN_GRID_INT4, -8}, {BN_GRID_INT8, -128}};
+    bn_code_fault fault;
+    (void)state;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        int8_t codes[2][5];
+        memset(codes, 1, sizeof codes);
+        assert_true(bn_codes_check(wide[i].grid, codes, 2, 5, &fault));
+        codes[1][3] = wide[i].bad;
+        assert_false(bn_codes_check(wide[i].grid, codes, 2, 5, &fault));
+        assert_true(fault.row == 1 && fault.byte == 3 && fault.index == 3);
+        assert_true(fault.value == wide[i].bad && !fault.padding);
+    }
+    uint8_t t2[2] = {0xaa, 0x56}; /* +1 in all five places, padding */
+    assert_true(bn_codes_check(BN_GRID_BINARY, t2, 1, 5, &fault));
+    t2[1] = 0x55;
+    assert_true(bn_codes_check(BN_GRID_TERNARY, t2, 1, 5, &fault));
+    assert_false(bn_codes_check(BN_GRID_BINARY, t2, 1, 5, &fault));
+    assert_true(fault.row == 0 && fault.byte == 1 && fault.index == 4 && fault.value == 0);
+    t2[1] = 0x57;
+    assert_false(bn_codes_check(BN_GRID_BINARY, t2, 1, 5, &fault));
+    assert_int_equal(fault.value, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips),        cmocka_unit_test(test_bit_fields),
         cmocka_unit_test(test_bit_fields_by_hand), cmocka_unit_test(test_every_t2_byte),
         cmocka_unit_test(test_every_b3_byte),      cmocka_unit_test(test_padding_faults),
-        cmocka_unit_test(test_fault_position),
+        cmocka_unit_test(test_fault_position),     cmocka_unit_test(test_codes_in_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
