@@ -131,10 +131,35 @@ static bn_status array_bytes(const bn_h5_writer *w, const bn_h5_array *a, size_t
     return BN_OK;
 }
 
+/* The group of an array's name, unless it is there; it records no times either. */
+static bn_status make_group(const bn_h5_writer *w, const char *array)
+{
+    char name[BN_H5_NAME_MAX + 1];
+    const size_t length = strcspn(array, "/");
+    if (!array[length])
+        return BN_OK;
+    memcpy(name, array, length);
+    name[length] = '\0';
+    const htri_t known = H5Lexists(w->file, name, H5P_DEFAULT);
+    if (known > 0)
+        return BN_OK;
+    hid_t group = H5I_INVALID_HID, create = H5Pcreate(H5P_GROUP_CREATE);
+    if (known == 0 && create >= 0 && H5Pset_obj_track_times(create, false) >= 0)
+        group = H5Gcreate2(w->file, name, H5P_DEFAULT, create, H5P_DEFAULT);
+    const bn_status status =
+        group >= 0 ? BN_OK : bn_h5_error(BN_IO, w->path, name, "cannot create the group");
+    if (create >= 0)
+        H5Pclose(create);
+    if (group >= 0)
+        H5Gclose(group);
+    return status;
+}
+
 bn_status bn_h5_put(bn_h5_writer *w, const bn_h5_array *a)
 {
     size_t bytes = 0;
     BN_TRY(array_bytes(w, a, &bytes));
+    BN_TRY(make_group(w, a->name));
     hsize_t dims[BN_MAX_DIMS], chunk[BN_MAX_DIMS];
     for (int i = 0; i < a->ndim; i++)
         dims[i] = (hsize_t)a->shape[i];
@@ -145,9 +170,7 @@ bn_status bn_h5_put(bn_h5_writer *w, const bn_h5_array *a)
     hid_t type = bn_h5_type_new(a->type);
     hid_t space = H5Screate_simple(a->ndim, dims, NULL);
     hid_t create = H5Pcreate(H5P_DATASET_CREATE);
-    hid_t link = H5Pcreate(H5P_LINK_CREATE);
-    if (type < 0 || space < 0 || create < 0 || link < 0 ||
-        H5Pset_create_intermediate_group(link, 1) < 0 || H5Pset_chunk(create, a->ndim, chunk) < 0 ||
+    if (type < 0 || space < 0 || create < 0 || H5Pset_chunk(create, a->ndim, chunk) < 0 ||
         H5Pset_fill_time(create, H5D_FILL_TIME_NEVER) < 0 ||
         H5Pset_obj_track_times(create, false) < 0 ||
         (w->deflate > 0 &&
@@ -156,7 +179,7 @@ bn_status bn_h5_put(bn_h5_writer *w, const bn_h5_array *a)
         status = bn_h5_error(BN_FAIL, w->path, a->name, "cannot describe the array");
         goto out;
     }
-    dataset = H5Dcreate2(w->file, a->name, type, space, link, create, H5P_DEFAULT);
+    dataset = H5Dcreate2(w->file, a->name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
     if (dataset < 0) {
         status = bn_h5_error(BN_IO, w->path, a->name, "cannot create the array");
         goto out;
@@ -174,8 +197,6 @@ out:
         H5Sclose(space);
     if (create >= 0)
         H5Pclose(create);
-    if (link >= 0)
-        H5Pclose(link);
     /* Closing flushes the last chunks. */
     if (dataset >= 0 && H5Dclose(dataset) < 0 && status == BN_OK)
         status = bn_h5_error(BN_IO, w->path, a->name, "cannot write the array");

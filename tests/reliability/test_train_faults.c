@@ -1,7 +1,8 @@
 /* Fault sweep: the k-th allocation, file operation or HDF5 call fails, for rising k
- * until none is left, in a run, a resumed run, every kind of export, an import and a
- * session. Each time: a status with a message, no torn file, no open HDF5 object (and,
- * in the sanitizer build, no leak). */
+ * until none is left, in runs (from nothing, resumed, from other weights, of adapters),
+ * every kind of export, an import, a conversion, what is done with adapters, sessions. Each time: a
+ * status with a message, no torn file, no open HDF5 object (and, in the sanitizer build, no leak).
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,24 +12,29 @@
 #include "cpu/cpu.h"
 #include "fault_sweep.h"
 #include "interop/gguf.h"
+#include "model/peft.h"
 #include "model/session.h"
+#include "tools/adapter_merge.h"
 #include "tools/export_job.h"
 #include "tools/gguf_export.h"
 #include "tools/hf_export.h"
 #include "tools/hf_import.h"
+#include "tools/quantize.h"
 #include "unit/train/train_help.h"
 
 /* ---- what is done ---- */
 
-static bn_config config; /* two steps, two checkpoints, an evaluation; output in "faults" */
+/* Two steps, two checkpoints, an evaluation; output in "faults". From nothing, from
+ * the weights of another run, of adapters. */
+static bn_config config, starting, adapting;
 
-static bn_status run_with(const char *resume)
+static bn_status run_of(const bn_config *run, const char *resume)
 {
     const bn_run_options options = {.resume = resume};
     bn_backend *backend;
     char *summary = NULL;
     BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1}, &backend));
-    bn_status status = bn_run_train(&config, backend, &options, &summary);
+    bn_status status = bn_run_train(run, backend, &options, &summary);
     free(summary);
     bn_backend_free(backend);
     return status;
@@ -36,12 +42,22 @@ static bn_status run_with(const char *resume)
 
 static bn_status train(void)
 {
-    return run_with(NULL);
+    return run_of(&config, NULL);
+}
+
+static bn_status start_from(void)
+{
+    return run_of(&starting, NULL);
+}
+
+static bn_status adapt(void)
+{
+    return run_of(&adapting, NULL);
 }
 
 static bn_status resume(void)
 {
-    return run_with("faults-base/checkpoint-00000001.h5");
+    return run_of(&config, "faults-base/checkpoint-00000001.h5");
 }
 
 /* One of the three exports of the base run's model. */
@@ -82,7 +98,8 @@ static bn_status export_by(exporter run)
     bn_loaded loaded;
     bn_export_report report = {0};
     BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1}, &backend));
-    bn_status status = bn_loaded_open("faults-base", backend, false, &loaded);
+    bn_status status =
+        bn_loaded_open("faults-base/checkpoint-00000002.h5", backend, false, &loaded);
     if (status == BN_OK) {
         status = run(&loaded, &report);
         bn_loaded_clear(&loaded);
@@ -116,25 +133,108 @@ static bn_status import(void)
     return BN_OK;
 }
 
-static bn_status generate(void)
+static bn_status quantize(void)
+{
+    const bn_strings no_settings = {0};
+    const bn_quantize_request request = {.output = "faults/out.h5",
+                                         .producer = "test",
+                                         .method = BN_QUANTIZE_GPTQ,
+                                         .tokens = 32,
+                                         .damping = 0.01,
+                                         .max_batches = 1,
+                                         .set = &no_settings};
+    bn_backend *backend;
+    bn_loaded source;
+    bn_quantize_report report = {0};
+    BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1}, &backend));
+    bn_status status =
+        bn_loaded_open("faults-float/checkpoint-00000002.h5", backend, false, &source);
+    if (status == BN_OK) {
+        status = bn_quantize_run(&request, &source, &report);
+        bn_loaded_clear(&source);
+    }
+    bn_quantize_report_clear(&report);
+    bn_backend_free(backend);
+    return status;
+}
+
+static const bn_tool_where cpu = {.device = "cpu", .threads = 1};
+
+/* What is done with the adapters of a run over their base. */
+typedef bn_status (*adapter_use)(bn_tool_model *model);
+
+static bn_status with_adapter(adapter_use use)
+{
+    bn_tool_model model = {0};
+    BN_TRY(bn_tool_open_base("faults-packed.h5", &cpu, &model));
+    bn_status status =
+        bn_adapter_open("faults-adapter/checkpoint-00000002.h5", &model.base, &model.adapter);
+    if (status == BN_OK)
+        status = use(&model);
+    bn_tool_close(&model);
+    return status;
+}
+
+static bn_status save_adapter(bn_tool_model *model)
+{
+    return bn_adapter_save(model->adapter, "faults/out.h5", &model->base, "byte", "test");
+}
+
+static bn_status save_peft(bn_tool_model *model)
+{
+    return bn_peft_write(model->adapter, "faults", &model->base);
+}
+
+static bn_status save_merged(bn_tool_model *model)
+{
+    bn_merge_losses losses;
+    return bn_adapter_merge(model, "faults/out.h5", "faults-short.txt", &losses);
+}
+
+static bn_status export_adapter(void)
+{
+    return with_adapter(save_adapter);
+}
+
+static bn_status export_peft(void)
+{
+    return with_adapter(save_peft);
+}
+
+static bn_status merge(void)
+{
+    return with_adapter(save_merged);
+}
+
+static bn_status generate_with(const char *adapter)
 {
     static const int32_t ids[] = {104, 101, 108, 108, 111};
     float logits[256];
-    bn_backend *backend;
-    bn_loaded loaded;
+    bn_tool_model model = {0};
     bn_session *session;
-    BN_TRY(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1}, &backend));
-    bn_status status = bn_loaded_open("faults-packed.h5", backend, true, &loaded);
+    BN_TRY(bn_tool_open_adapted("faults-packed.h5", &cpu, adapter, &model));
+    bn_status status = bn_session_new(model.loaded.model, 0, &session);
     if (status == BN_OK) {
-        status = bn_session_new(loaded.model, 0, &session);
-        if (status == BN_OK) {
-            status = bn_session_feed(session, ids, 5, logits);
-            bn_session_free(session);
-        }
-        bn_loaded_clear(&loaded);
+        status = bn_session_feed(session, ids, 5, logits);
+        bn_session_free(session);
     }
-    bn_backend_free(backend);
+    bn_tool_close(&model);
     return status;
+}
+
+static bn_status generate(void)
+{
+    return generate_with(NULL);
+}
+
+static bn_status generate_adapted(void)
+{
+    return generate_with("faults-adapter/checkpoint-00000002.h5");
+}
+
+static bn_status generate_peft(void)
+{
+    return generate_with("faults-peft");
 }
 
 /* ---- the sweep ---- */
@@ -273,13 +373,24 @@ static void sweep(void **state)
     }
 }
 
+static void configure(bn_config *run, const char *folder, const char *set)
+{
+    help_config(run, folder, "training.max_steps=2", "training.save_interval=1",
+                "training.eval_batches=1", set, NULL);
+    help_remove(folder);
+}
+
 static int setup(void **state)
 {
+    bn_config floating;
     (void)state;
-    help_config(&config, "faults-base", "training.max_steps=2", "training.save_interval=1",
-                "training.eval_batches=1", NULL);
-    help_remove("faults-base");
     help_remove("faults-folder");
+    help_remove("faults-peft");
+    help_write_text("faults-short.txt", 100);
+    configure(&floating, "faults-float", "quantization.weight_bits=none");
+    assert_ok(run_of(&floating, NULL));
+    bn_config_clear(&floating);
+    configure(&config, "faults-base", NULL);
     clean_up();
     assert_ok(train());
     assert_ok(bn_fs_mkdirs("faults"));
@@ -289,6 +400,12 @@ static int setup(void **state)
     assert_ok(export_folder());
     assert_int_equal(rename("faults", "faults-folder"), 0);
     assert_ok(bn_config_set(&config, "output_dir=faults"));
+    configure(&adapting, "faults-adapter", "adapter.base=faults-packed.h5");
+    assert_ok(adapt());
+    assert_ok(export_peft());
+    assert_int_equal(rename("faults", "faults-peft"), 0);
+    assert_ok(bn_config_set(&adapting, "output_dir=faults"));
+    configure(&starting, "faults", "training.init_from=faults-float/checkpoint-00000002.h5");
     return 0;
 }
 
@@ -296,6 +413,8 @@ static int teardown(void **state)
 {
     (void)state;
     bn_config_clear(&config);
+    bn_config_clear(&starting);
+    bn_config_clear(&adapting);
     return 0;
 }
 
@@ -304,11 +423,19 @@ int main(void)
     static fault_work works[] = {
         {"train", train, clean_up, check_files},
         {"resume", resume, clean_up, check_files},
+        {"train from other weights", start_from, clean_up, check_files},
+        {"train adapters", adapt, clean_up, check_files},
         {"export as packed file", export_packed, make_room, check_files},
         {"export as GGUF", export_gguf, make_room, check_files},
         {"export as Hugging Face folder", export_folder, clean_up, check_files},
         {"import", import, make_room, check_files},
+        {"quantize", quantize, make_room, check_files},
+        {"adapters alone", export_adapter, make_room, check_files},
+        {"adapters for PEFT", export_peft, clean_up, check_files},
+        {"adapters merged", merge, make_room, check_files},
         {"generate", generate, NULL, NULL},
+        {"generate with adapters", generate_adapted, NULL, NULL},
+        {"generate with adapters of PEFT", generate_peft, NULL, NULL},
     };
     struct CMUnitTest tests[sizeof works / sizeof *works];
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)

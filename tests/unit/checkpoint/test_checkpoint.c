@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "h5_tools.h"
@@ -103,6 +104,25 @@ static void test_round_trip(void **state)
     assert_fails(bn_checkpoint_get_extra(c, "codes", 4, &data, &bytes), BN_BAD_DATA,
                  "expected at most 4 bytes, found 5");
     bn_checkpoint_close(c);
+}
+
+/* The same checkpoint is the same bytes whenever it is written, which HDF5 would not
+ * have: it notes the second. */
+static void test_no_times(void **state)
+{
+    size_t sizes[2];
+    unsigned char *data[2];
+    (void)state;
+    assert_ok(save("a.h5", 7));
+    data[0] = tool_slurp("a.h5", &sizes[0]);
+    for (const time_t then = time(NULL); time(NULL) == then;)
+        usleep(10000);
+    assert_ok(save("a.h5", 7));
+    data[1] = tool_slurp("a.h5", &sizes[1]);
+    assert_int_equal(sizes[0], sizes[1]);
+    assert_memory_equal(data[0], data[1], sizes[0]);
+    free(data[0]);
+    free(data[1]);
 }
 
 static void test_without_moments(void **state)
@@ -476,6 +496,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_no_times),
         cmocka_unit_test(test_without_moments),
         cmocka_unit_test(test_wrong_model),
         cmocka_unit_test(test_refuses_to_save_nan),
