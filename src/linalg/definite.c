@@ -37,8 +37,10 @@ out:
     return status;
 }
 
-/* The lower factor of work [n,n] in its place; `a` is only for a message. */
-static bn_status factor(const bn_tensor *a, const char *what, double *work, double *condition)
+/* The lower factor of work [n,n] in its place; `a`, of which work may be the reverse, is only
+ * for a message. */
+static bn_status factor(const bn_tensor *a, const char *what, double *work, bool reversed,
+                        double *condition)
 {
     const lapack_int n = (lapack_int)a->shape[0];
     double rcond = 0;
@@ -46,7 +48,7 @@ static bn_status factor(const bn_tensor *a, const char *what, double *work, doub
     const double norm = LAPACKE_dlansy(LAPACK_ROW_MAJOR, '1', 'L', n, work, n);
     int info = LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', n, work, n);
     if (info > 0)
-        return not_definite(a, what, info);
+        return not_definite(a, what, reversed ? n + 1 - info : info);
     if (!info)
         info = LAPACKE_dpocon(LAPACK_ROW_MAJOR, 'L', n, work, n, norm, &rcond);
     if (info)
@@ -71,7 +73,7 @@ bn_status bn_linalg_cholesky(const bn_tensor *a, const bn_tensor *l, double *con
     double *work = NULL;
     BN_TRY_OUT(bn_linalg_load_symmetric(a, "cholesky: a", &work));
     BN_TRY_OUT(bn_linalg_expect(l, "cholesky: l", 2, a->shape));
-    BN_TRY_OUT(factor(a, "cholesky", work, condition));
+    BN_TRY_OUT(factor(a, "cholesky", work, false, condition));
     bn_linalg_store(work, a->shape[1], l);
 out:
     free(work);
@@ -96,7 +98,7 @@ bn_status bn_linalg_inverse_factor(const bn_tensor *a, const bn_tensor *u, doubl
     BN_TRY_OUT(bn_linalg_expect(u, "inverse factor: u", 2, a->shape));
     const int64_t n = a->shape[0];
     reverse(work, n);
-    BN_TRY_OUT(factor(a, "inverse factor", work, condition));
+    BN_TRY_OUT(factor(a, "inverse factor", work, true, condition));
     const int info = LAPACKE_dtrtri(LAPACK_ROW_MAJOR, 'L', 'N', (lapack_int)n, work, (lapack_int)n);
     if (info) {
         status = bn_linalg_failed("inverse factor", info, "a zero on the diagonal");

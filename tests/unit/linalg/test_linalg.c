@@ -215,6 +215,14 @@ static void test_unstable(void **state)
     assert_int_equal(bn_linalg_cholesky(&a, &out, NULL), BN_FAIL);
     assert_non_null(strstr(bn_error_text(), "not positive definite"));
     assert_non_null(strstr(bn_error_text(), "condition number 100"));
+    /* Where, by the number of its row in `a`: the second factor begins with the last. */
+    a = matrix(0, n, n);
+    for (int64_t i = 0; i < n * n; i++)
+        numbers[0][i] = i % (n + 1) ? 0 : i == n + 1 ? -1 : 1;
+    assert_int_equal(bn_linalg_cholesky(&a, &out, NULL), BN_FAIL);
+    assert_non_null(strstr(bn_error_text(), "at pivot 2 of"));
+    assert_int_equal(bn_linalg_inverse_factor(&a, &out, NULL), BN_FAIL);
+    assert_non_null(strstr(bn_error_text(), "at pivot 2 of"));
 }
 
 static void test_rank_deficient(void **state)
