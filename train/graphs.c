@@ -55,11 +55,6 @@ bn_status bn_train_graphs_record(const bn_config *config, const bn_model *model,
 {
     bn_status status = BN_OK;
     *out = (bn_train_graphs){0};
-    if (occurs(config, BN_STRENGTH_SOFT) && !model->backend->softens)
-        return bn_error(BN_BAD_CONFIG,
-                        "quantization.ramp_steps: a ramp does not run on %s: expected 0, or "
-                        "training.device \"cpu\"",
-                        model->backend->name);
     for (bn_strength s = 0; s < BN_STRENGTH_COUNT; s++)
         if (occurs(config, s))
             BN_TRY_OUT(record_train(model, distill, input, labels, s, &out->train[s],

@@ -19,6 +19,15 @@ static bn_status check_weight(const bn_backend *backend, const bn_op_call *call,
                     bn_dtype_name(call->in[2].dtype));
 }
 
+static bn_status check_backward(const bn_backend *backend, const bn_op_call *call)
+{
+    static const char *const names[] = {"float32", "bf16", "int16"};
+    if (call->op != BN_OP_BITLINEAR || backend->backwards >> call->params->weight.backward & 1u)
+        return BN_OK;
+    return bn_error(BN_FAIL, "backend %s: bitlinear has no %s backward", backend->name,
+                    names[call->params->weight.backward]);
+}
+
 bn_status bn_backend_forward(bn_backend *backend, const bn_op_call *call)
 {
     bn_kernel kernel = backend->rows[call->op].forward;
@@ -36,6 +45,7 @@ bn_status bn_backend_backward(bn_backend *backend, const bn_op_call *call)
         return bn_error(BN_FAIL, "backend %s has no backward kernel for %s", backend->name,
                         bn_op_table[call->op].name);
     BN_TRY(check_weight(backend, call, backend->weights & 1u << BN_I8));
+    BN_TRY(check_backward(backend, call));
     return kernel(backend, call);
 }
 

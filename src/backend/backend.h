@@ -94,7 +94,6 @@ struct bn_backend {
     unsigned backwards;
     /* WEIGHT_QUANT makes ternary codes by the mean alone; no WEIGHT_ESTIMATOR. */
     bool ternary_only;
-    bool softens; /* its fake quantizers know bn_run.softness */
     bn_kernel_row rows[BN_OP_COUNT];
 
     /* Memory. alloc() gives zeroed memory aligned to BN_ALIGN. */

@@ -74,9 +74,9 @@ static bn_status rotate(bn_backend *backend, const bn_op_call *c, const bn_tenso
 {
     bn_ocl *ocl = bn_ocl_of(backend);
     int64_t R = bn_tensor_rows(&c->in[0]), T = c->in[0].shape[1], W = c->in[0].shape[2], per_item;
-    int64_t first = c->run->position, P = c->in[1].shape[0];
+    int64_t first = bn_run_position(c->run, 0), P = c->in[1].shape[0];
     int64_t groups = bn_ocl_row_groups(ocl, R, W, &per_item);
-    if (c->run->positions)
+    if (c->run->positions && c->in[0].shape[0] > 1)
         return bn_error(BN_FAIL, "%s: rope takes one sequence; device \"cpu\" several", ocl->name);
     if (first < 0 || first > P - T)
         return bn_error(BN_FAIL, "rope: positions %lld to %lld, the table has %lld",

@@ -42,6 +42,17 @@ static bn_status act_quant(bn_backend *backend, const bn_op_call *c, const bn_te
                          BN_OCL_F(bn_act_limit(p->bits)), BN_OCL_L(per_item));
 }
 
+/* y = q + softness (x - q), q in y */
+static bn_status soften(bn_ocl *ocl, const bn_op_call *c)
+{
+    const int64_t n = bn_tensor_numel(&c->in[0]);
+    if (c->run->softness == 0)
+        return BN_OK;
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_SOFTEN, bn_ocl_flat_groups(ocl, n), 1, 1,
+                         BN_OCL_T(&c->in[0]), BN_OCL_T(&c->out[0]), BN_OCL_L(n),
+                         BN_OCL_F(c->run->softness));
+}
+
 static bn_status act_quant_forward(bn_backend *backend, const bn_op_call *c)
 {
     return act_quant(backend, c, &c->out[0], &c->out[1], NULL);
@@ -49,7 +60,8 @@ static bn_status act_quant_forward(bn_backend *backend, const bn_op_call *c)
 
 static bn_status act_fake_quant_forward(bn_backend *backend, const bn_op_call *c)
 {
-    return act_quant(backend, c, NULL, NULL, &c->out[0]);
+    BN_TRY(act_quant(backend, c, NULL, NULL, &c->out[0]));
+    return soften(bn_ocl_of(backend), c);
 }
 
 /* ---- weights ------------------------------------------------------------------- */
@@ -147,9 +159,10 @@ static bn_status weight_fake_quant_forward(bn_backend *backend, const bn_op_call
     bn_tensor scale = bn_ocl_part(&c->scratch, skip, bn_tensor_bytes(&c->scratch) - skip);
     BN_TRY(check_scheme(c));
     BN_TRY(weight_scales(ocl, c, &scale, &c->scratch));
-    return BN_OCL_LAUNCH(ocl, BN_OCL_K_WEIGHT_FAKE_QUANT, bn_ocl_flat_groups(ocl, n), 1, 1,
+    BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_WEIGHT_FAKE_QUANT, bn_ocl_flat_groups(ocl, n), 1, 1,
                          BN_OCL_T(&c->in[0]), BN_OCL_T(&scale), BN_OCL_T(&c->out[0]), BN_OCL_L(n),
-                         BN_OCL_I(w.I), BN_OCL_I(w.length), BN_OCL_I(w.stride));
+                         BN_OCL_I(w.I), BN_OCL_I(w.length), BN_OCL_I(w.stride)));
+    return soften(ocl, c);
 }
 
 void bn_ocl_rows_quant(bn_backend *backend)

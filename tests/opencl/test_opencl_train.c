@@ -70,7 +70,7 @@ static void every_step_has_the_loss_of_the_cpu(void **state)
 {
     (void)state;
     static const char *const settings[][2] = {
-        {"model.hidden_act=relu2", "quantization.weight_scale=group"},
+        {"quantization.ramp_steps=10", "quantization.weight_scale=group"},
         {"model.hidden_act=silu", "quantization.weight_scale=tensor"},
         {"quantization.activation_scale=tensor", "model.tie_word_embeddings=false"},
     };

@@ -26,6 +26,15 @@ static void *must(void *memory)
 
 /* ---- building blocks ---------------------------------------------------- */
 
+/* The seed of a case's numbers comes from its name, so a case can be put anywhere. */
+static uint64_t seed_of(const char *name)
+{
+    uint64_t seed = 0;
+    for (uint64_t i = 0; name[i]; i++)
+        seed = bn_hash64(seed ^ (uint8_t)name[i], i);
+    return seed;
+}
+
 /* A new case; the pointer is good until the next one. */
 static op_case *add(op_case_list *list, bn_op op, const char *name)
 {
@@ -34,9 +43,9 @@ static op_case *add(op_case_list *list, bn_op op, const char *name)
         list->items = must(realloc(list->items, (size_t)list->capacity * sizeof *list->items));
     }
     op_case *k = &list->items[list->count++];
-    *k = (op_case){.spec = {.op = op, .run = {.seed = 7, .step = 3}},
-                   .check = {.seed = (uint64_t)list->count}};
+    *k = (op_case){.spec = {.op = op, .run = {.seed = 7, .step = 3}}};
     snprintf(k->name, sizeof k->name, "%s: %s", bn_op_table[op].name, name);
+    k->check.seed = seed_of(k->name);
     return k;
 }
 
@@ -232,6 +241,17 @@ static void weight_cases(op_case_list *l, bn_op op)
     memset((double *)k->owned[0] + 97 + 32, 0, 32 * sizeof(double));
     k = weight_case(l, op, "ties", BN_PER_ROW, 1, 1, 4);
     memcpy(k->owned[0], (double[]){0.5, -0.5, 1.5, -1.5}, 4 * sizeof(double));
+}
+
+/* On the ramp, part of the way from x to the codes. */
+static void soft_cases(op_case_list *l)
+{
+    act_case(l, BN_OP_ACT_FAKE_QUANT, "soft", 8, 32, 1, 5, 101)->spec.run.softness = 0.3;
+    act_case(l, BN_OP_ACT_FAKE_QUANT, "soft, wide", 4, BN_PER_TENSOR, 1, 40, 333)
+        ->spec.run.softness = 0.9;
+    weight_case(l, BN_OP_WEIGHT_FAKE_QUANT, "soft", 32, 1, 5, 65)->spec.run.softness = 0.7;
+    weight_case(l, BN_OP_WEIGHT_FAKE_QUANT, "soft, wide", BN_PER_TENSOR, 1, 40, 333)
+        ->spec.run.softness = 0.1;
 }
 
 /* Every grid with the mean, the median and a scale of its own, at every
@@ -487,12 +507,16 @@ static void rope_case(op_case_list *l, const char *name, int64_t batch, int64_t 
     k->spec.run.position = position;
 }
 
+static const int64_t listed[] = {7}; /* of one sequence, where run.position is another */
+
 static void rope(op_case_list *l)
 {
     rope_case(l, "one head of 2", 1, 1, 1, 2, 0);
     rope_case(l, "odd half", 2, 5, 3, 6, 0);
     rope_case(l, "at a later position", 1, 3, 2, 16, 11);
     rope_case(l, "heads of 32", 2, 4, 2, 32, 0);
+    rope_case(l, "a position of the list", 1, 3, 2, 16, 11);
+    l->items[l->count - 1].spec.run = (bn_run){.positions = listed};
 }
 
 static void hadamard_case(op_case_list *l, const char *name, int64_t rows, int64_t cols,
@@ -565,6 +589,8 @@ static void kv_attention(op_case_list *l)
         reals(k, i, 1, SHAPE(4, 11, 16));
     }
     k->spec.run.sequence = 2;
+    kv_attention_case(l, "a position of the list", 2, 4, 2, 8, 7);
+    l->items[l->count - 1].spec.run = (bn_run){.positions = listed};
 }
 
 static void softmax_case(op_case_list *l, const char *name, int64_t rows, int64_t cols,
@@ -710,6 +736,7 @@ op_case_list op_cases_new(void)
     bitlinear(&list);
     act_cases(&list, BN_OP_ACT_FAKE_QUANT);
     weight_cases(&list, BN_OP_WEIGHT_FAKE_QUANT);
+    soft_cases(&list);
     binary_cases(&list, BN_OP_ADD);
     binary_cases(&list, BN_OP_MUL);
     activation_cases(&list, BN_OP_SILU, false);
@@ -729,7 +756,7 @@ op_case_list op_cases_new(void)
     reduction_cases(&list, BN_OP_MEAN);
     movement(&list);
     long_bitlinear(&list);
-    grid_cases(&list, BN_OP_WEIGHT_QUANT); /* at the end: a case's numbers come from its place */
+    grid_cases(&list, BN_OP_WEIGHT_QUANT);
     grid_cases(&list, BN_OP_WEIGHT_FAKE_QUANT);
     estimator_cases(&list);
     wide_cases(&list);

@@ -1,6 +1,6 @@
 /* op_cases.h - operands for every op: the list that the gradient checks, the
  * comparison of kernels and the benches loop over. Values are made from the
- * case's number, so they are the same in every program. */
+ * case's name, so they are the same in every program and in any order. */
 #ifndef BN_TESTS_OPS_OP_CASES_H
 #define BN_TESTS_OPS_OP_CASES_H
 

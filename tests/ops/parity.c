@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/attention_bound.h"
+
 const parity_limits parity_table[BN_OP_COUNT] = {
     [BN_OP_EMBEDDING] = {0, 1e-6},
     [BN_OP_LINEAR] = {2e-6, 2e-6},
@@ -26,8 +28,7 @@ const parity_limits parity_table[BN_OP_COUNT] = {
     [BN_OP_RMSNORM] = {5e-7, 2e-6},
     [BN_OP_ROPE] = {5e-7, 5e-7},
     [BN_OP_HADAMARD] = {0, 0},
-    /* a score s carries an error of s * 2^-24 into the exponent; "peaked" has |s| > 100 */
-    [BN_OP_ATTENTION] = {2e-6, 2e-5},
+    /* ATTENTION: attention_bound.h */
     [BN_OP_KV_ATTENTION] = {2e-6, 0},
     [BN_OP_SOFTMAX] = {1e-6, 2e-6},
     [BN_OP_CROSS_ENTROPY] = {1e-6, 2e-6},
@@ -60,18 +61,25 @@ static void same_bytes(const char *name, const char *label, const char *what, co
                      x[i], y[i]);
 }
 
+/* How far elements may be from the reference: limit * (|y| + mean|y| + start), `start` what
+ * they were added to, or the bound of each; neither: not at all. */
+typedef struct tolerance {
+    double limit, start;
+    double *bound; /* compare_within() frees it */
+} tolerance;
+
 static void near(const char *name, const char *label, const char *what, const float *x,
-                 const float *y, int64_t n, double limit)
+                 const float *y, int64_t n, const tolerance *within)
 {
     double mean = 0;
     for (int64_t i = 0; i < n; i++)
         mean += fabs((double)y[i]) / (double)n;
     for (int64_t i = 0; i < n; i++) {
-        double error = fabs((double)x[i] - (double)y[i]);
-        if (!(error <= limit * (fabs((double)y[i]) + mean)))
+        const double error = fabs((double)x[i] - (double)y[i]);
+        const double size = fabs((double)y[i]) + mean + within->start;
+        if (!(error <= (within->bound ? within->bound[i] : within->limit * size)))
             fail_msg("%s [%s]: %s[%lld] is %.9g, the reference has %.9g (relative %.2e)", name,
-                     label, what, (long long)i, (double)x[i], (double)y[i],
-                     error / (fabs((double)y[i]) + mean));
+                     label, what, (long long)i, (double)x[i], (double)y[i], error / size);
     }
 }
 
@@ -81,18 +89,25 @@ typedef struct pair {
     const char *name, *label;
 } pair;
 
-static void compare(const pair *p, const char *what, const bn_tensor *a, const bn_tensor *b,
-                    double limit)
+static void compare_within(const pair *p, const char *what, const bn_tensor *a, const bn_tensor *b,
+                           tolerance within)
 {
     assert_int_equal(a->dtype, b->dtype);
     assert_true(bn_tensor_same_shape(a, b));
     void *x = fetch(p->backend, a), *y = fetch(p->reference, b);
-    if (a->dtype != BN_F32 || limit <= 0)
+    if (a->dtype != BN_F32 || (within.limit <= 0 && !within.bound))
         same_bytes(p->name, p->label, what, x, y, bn_tensor_bytes(a));
     else
-        near(p->name, p->label, what, x, y, bn_tensor_numel(a), limit);
+        near(p->name, p->label, what, x, y, bn_tensor_numel(a), &within);
+    free(within.bound);
     free(x);
     free(y);
+}
+
+static void compare(const pair *p, const char *what, const bn_tensor *a, const bn_tensor *b,
+                    double limit)
+{
+    compare_within(p, what, a, b, (tolerance){.limit = limit});
 }
 
 static void fill(bn_backend *backend, const bn_tensor *t, float first, float step)
@@ -105,6 +120,8 @@ static void fill(bn_backend *backend, const bn_tensor *t, float first, float ste
     assert_ok(backend->upload(backend, t, p));
     free(p);
 }
+
+#define ADDED_TO 0.5 /* what a gradient that is added holds before */
 
 /* Both operate on the reference's saved values, so that errors do not add up. */
 static void compare_backward(const pair *p, bn_op_instance *fast, bn_op_instance *ref,
@@ -122,14 +139,19 @@ static void compare_backward(const pair *p, bn_op_instance *fast, bn_op_instance
         fill(both[b]->backend, &both[b]->call.dout, -0.8f, 0.1f);
         for (unsigned i = 0; i < BN_MAX_IN; i++)
             if (bn_tensor_present(&rc->din[i]))
-                fill(both[b]->backend, &both[b]->call.din[i], added >> i & 1u ? 0.5f : NAN, 0);
+                fill(both[b]->backend, &both[b]->call.din[i],
+                     added >> i & 1u ? (float)ADDED_TO : NAN, 0);
         assert_ok(bn_op_instance_backward(both[b], wanted, added));
     }
     for (unsigned i = 0; i < BN_MAX_IN; i++)
         if (wanted >> i & 1u) {
             char what[32];
-            snprintf(what, sizeof what, "gradient %u (%s)", i, added >> i & 1u ? "add" : "store");
-            compare(p, what, &fast->call.din[i], &rc->din[i], limit);
+            const bool add = added >> i & 1u;
+            tolerance within = {limit, add ? ADDED_TO : 0, NULL};
+            if (rc->op == BN_OP_ATTENTION)
+                within.bound = attention_bound_of_gradient(rc, (int)i, within.start);
+            snprintf(what, sizeof what, "gradient %u (%s)", i, add ? "add" : "store");
+            compare_within(p, what, &fast->call.din[i], &rc->din[i], within);
         }
 }
 
@@ -144,9 +166,13 @@ static void one_case(const op_case *k, bn_backend *backend, bn_backend *referenc
     assert_ok(bn_op_instance_init(&ref, reference, &k->spec));
     assert_ok(bn_op_instance_forward(&fast));
     assert_ok(bn_op_instance_forward(&ref));
-    for (int j = 0; j < info->n_out; j++)
-        compare(&p, j == 0 ? "output 0" : "output 1", &fast.call.out[j], &ref.call.out[j],
-                limit->forward);
+    for (int j = 0; j < info->n_out; j++) {
+        tolerance within = {.limit = limit->forward};
+        if (ref.call.op == BN_OP_ATTENTION)
+            within.bound = attention_bound_of_output(&ref.call, j);
+        compare_within(&p, j == 0 ? "output 0" : "output 1", &fast.call.out[j], &ref.call.out[j],
+                       within);
+    }
     for (int j = 0; j < info->n_in; j++) /* caches are written, the rest must not be */
         if (bn_tensor_present(&ref.call.in[j]))
             compare(&p, "input after", &fast.call.in[j], &ref.call.in[j], 0);
@@ -179,27 +205,31 @@ static bool is_refused(const bn_backend *backend, const bn_op_spec *spec)
     }
 }
 
+/* Forward, or the backward pass alone where that is what the backend lacks. */
 static void refused_case(const op_case *k, bn_backend *backend)
 {
     bn_op_instance op;
+    const bool backward = bn_op_table[k->spec.op].traits & BN_VIEW ||
+                          (k->spec.op == BN_OP_BITLINEAR &&
+                           !(backend->backwards >> k->spec.params.weight.backward & 1u));
     assert_ok(bn_op_instance_init(&op, backend, &k->spec));
-    const bn_status status = bn_op_table[k->spec.op].traits & BN_VIEW
-                                 ? bn_op_instance_backward(&op, BN_I1, 0)
-                                 : bn_op_instance_forward(&op);
-    assert_int_equal(status, BN_FAIL);
+    assert_int_equal(backward ? bn_op_instance_backward(&op, bn_op_instance_grads(&op), 0)
+                              : bn_op_instance_forward(&op),
+                     BN_FAIL);
     assert_non_null(strstr(bn_error_text(), bn_op_table[k->spec.op].name));
     bn_op_instance_clear(&op);
 }
 
-void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
-                 const parity_limits limits[BN_OP_COUNT])
+int parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, const char *label,
+                const parity_limits limits[BN_OP_COUNT])
 {
     const bn_op_info *info = &bn_op_table[k->spec.op];
+    int compared = 1;
     if (!(info->traits & BN_VIEW) && !backend->rows[k->spec.op].forward)
-        return; /* a row that is missing is the coverage matrix's business */
+        return 0; /* a row that is missing is the coverage matrix's business */
     if (is_refused(backend, &k->spec)) {
         refused_case(k, backend);
-        return;
+        return 0;
     }
     one_case(k, backend, reference, label, limits);
     static const struct {
@@ -208,12 +238,16 @@ void parity_case(const op_case *k, bn_backend *backend, bn_backend *reference, c
     } others[] = {{BN_BACKWARD_BF16, "bf16"}, {BN_BACKWARD_INT16, "int16"}};
     for (int i = 0; i < 2 && k->spec.op == BN_OP_BITLINEAR; i++) {
         op_case other = *k;
-        if (!(backend->backwards >> others[i].backward & 1u))
-            continue;
         other.spec.params.weight.backward = others[i].backward;
         snprintf(other.name, sizeof other.name, "%.48s, %s", k->name, others[i].name);
-        one_case(&other, backend, reference, label, limits);
+        if (backend->backwards >> others[i].backward & 1u) {
+            one_case(&other, backend, reference, label, limits);
+            compared++;
+        } else {
+            refused_case(&other, backend);
+        }
     }
+    return compared;
 }
 
 void parity_refused(const op_case *k, bn_backend *backend, const char *text)

@@ -301,3 +301,14 @@ kernel void bn_weight_fake_quant(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(y), c
         y[i] = (float)round_code1(w[i] * (1.0f / s), -1.0f, 1.0f) * s;
     }
 }
+
+/* y [n] = y + softness (x - y) */
+kernel void bn_soften(BN_BUFFER(x), BN_BUFFER(y), const long n, const float softness)
+{
+    BN_POINTER(const float, x);
+    BN_POINTER(float, y);
+    const long first = (long)get_group_id(0) * BN_FLAT, end = min(first + BN_FLAT, n);
+    for (long i = first + (BN_CPU ? 0 : get_local_id(0)); i < end;
+         i += BN_CPU ? 1 : get_local_size(0))
+        y[i] += softness * (x[i] - y[i]);
+}

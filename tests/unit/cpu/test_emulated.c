@@ -27,10 +27,9 @@ static void avx512vnni_product_equals_the_reference(void **state)
     for (int i = 0; i < cases.count; i++) {
         if (cases.items[i].spec.op != BN_OP_BITLINEAR)
             continue;
-        parity_case(&cases.items[i], backend, reference, "emulated avx512vnni", limits);
-        checked++;
+        checked += parity_case(&cases.items[i], backend, reference, "emulated avx512vnni", limits);
     }
-    print_message("%d cases agree\n", checked);
+    print_message("%d comparisons agree\n", checked);
     assert_true(checked >= 8);
     op_cases_free(&cases);
     bn_backend_free(backend);
