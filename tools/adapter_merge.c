@@ -3,10 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "tools/evaluator.h"
+#include "base/fs.h"
+#include "tools/measure.h"
 #include "tools/start_checkpoint.h"
-#include "tools/text_source.h"
 
 /* A float item of this name and shape; its data is to be filled. */
 static bn_status add(bn_export_set *set, const char *name, const bn_tensor *shape, float **data)
@@ -48,6 +49,20 @@ out:
     return status;
 }
 
+/* A learned scale that the base has packed is a parameter again. */
+static bn_status add_scale(bn_export_set *set, const bn_adapter *adapter,
+                           const bn_linear_layer *layer)
+{
+    char name[BN_PARAM_NAME_MAX];
+    float *scale;
+    if (!layer->codes.buffer || layer->quant.weight.params.rule != BN_SCALE_LEARNED)
+        return BN_OK;
+    snprintf(name, sizeof name, "%s.weight_scale", layer->name);
+    BN_TRY(add(set, name, &layer->scale, &scale));
+    return bn_backend_get_f32(adapter->model->backend, &layer->scale, scale,
+                              bn_tensor_numel(&layer->scale));
+}
+
 static bn_status add_layer(bn_export_set *set, const bn_adapter *adapter, int index)
 {
     const bn_linear_layer *layer = adapter->model->linears[index];
@@ -57,6 +72,7 @@ static bn_status add_layer(bn_export_set *set, const bn_adapter *adapter, int in
     snprintf(name, sizeof name, "%s.weight", layer->name);
     BN_TRY(add(set, name, &shape, &weight));
     BN_TRY(bn_model_layer_weight(adapter->model, layer, weight));
+    BN_TRY(add_scale(set, adapter, layer));
     return adapter->layers[index].a ? add_product(adapter, &adapter->layers[index], weight) : BN_OK;
 }
 
@@ -72,7 +88,7 @@ static bn_status collect(const bn_adapter *adapter, bn_export_set *set)
 {
     const bn_model *model = adapter->model;
     float *data;
-    BN_TRY(bn_export_set_init(set, model->n_linears + model->params.count));
+    BN_TRY(bn_export_set_init(set, 2 * model->n_linears + model->params.count));
     for (int i = 0; i < model->n_linears; i++)
         BN_TRY(add_layer(set, adapter, i));
     for (int i = 0; i < model->params.count; i++) {
@@ -99,60 +115,42 @@ static bn_status write_merged(const bn_tool_model *model, const char *path)
     return status;
 }
 
-/* What the losses are measured on: a text, or of an MLP a table. */
-typedef struct measure {
-    const bn_loaded *loaded;
-    bn_text_source text;
-    bn_table_source table;
-} measure;
-
-static bn_status measure_open(const bn_loaded *loaded, const char *data, measure *out)
+/* Reads back what was written. */
+static bn_status loss_of_merged(const bn_tool_model *model, const char *path, const bn_measure *m,
+                                double *loss)
 {
-    *out = (measure){.loaded = loaded};
-    return bn_model_is_classifier(loaded->model)
-               ? bn_table_source_open(&loaded->config, data, false, &out->table)
-               : bn_text_source_open(&loaded->config, data, false, loaded->tokenizer, &out->text);
+    bn_loaded merged;
+    BN_TRY(bn_loaded_open(path, model->backend, true, &merged));
+    bn_status status = bn_measure_loss(m, merged.model, 0, loss);
+    bn_loaded_clear(&merged);
+    return status;
 }
 
-static void measure_close(measure *m)
-{
-    bn_text_source_clear(&m->text);
-    bn_table_source_clear(&m->table);
-}
-
-static bn_status loss_of(const measure *m, const bn_model *model, double *loss)
-{
-    const bn_config *config = &m->loaded->config;
-    const int64_t batch = config->training.batch_size;
-    bn_score score;
-    BN_TRY(m->table.table ? bn_score_rows(model, m->table.rows, batch, 0, &score)
-                          : bn_score_span(model, m->text.span, m->loaded->tokenizer, batch,
-                                          bn_window_length(config), 0, &score));
-    *loss = bn_score_loss(&score);
-    return BN_OK;
-}
-
-static bn_status merge(bn_tool_model *model, const char *path, const measure *m,
+static bn_status merge(bn_tool_model *model, const char *path, const bn_measure *m,
                        bn_merge_losses *losses)
 {
-    bn_loaded after;
     bn_adapter_use(model->loaded.model, NULL);
-    BN_TRY(loss_of(m, model->loaded.model, &losses->base));
+    BN_TRY(bn_measure_loss(m, model->loaded.model, 0, &losses->base));
     bn_adapter_use(model->loaded.model, model->adapter);
-    BN_TRY(loss_of(m, model->loaded.model, &losses->adapted));
-    BN_TRY(write_merged(model, path));
-    BN_TRY(bn_loaded_open(path, model->backend, true, &after));
-    bn_status status = loss_of(m, after.model, &losses->merged);
-    bn_loaded_clear(&after);
+    BN_TRY(bn_measure_loss(m, model->loaded.model, 0, &losses->adapted));
+    char *temp = bn_format("%s.unverified", path);
+    bn_status status = temp ? write_merged(model, temp) : BN_FAIL;
+    if (status == BN_OK)
+        status = loss_of_merged(model, temp, m, &losses->merged);
+    if (status == BN_OK)
+        status = bn_fs_commit(temp, path);
+    else if (temp)
+        unlink(temp); /* not bn_fs_remove(): the message stays */
+    free(temp);
     return status;
 }
 
 bn_status bn_adapter_merge(bn_tool_model *model, const char *path, const char *data,
                            bn_merge_losses *losses)
 {
-    measure m;
-    BN_TRY(measure_open(&model->loaded, data, &m));
+    bn_measure m;
+    BN_TRY(bn_measure_open(&model->loaded, data, BN_PART_ALL, &m));
     bn_status status = merge(model, path, &m, losses);
-    measure_close(&m);
+    bn_measure_close(&m);
     return status;
 }

@@ -16,7 +16,8 @@ typedef struct bn_merge_losses {
 
 /* Writes the merged model of what bn_tool_open_base() and bn_adapter_open() opened,
  * and measures all three on `data`, a text or an MLP's table; NULL: what the base's
- * own run held out. BN_NO_INPUT: it is not there, and nothing was written. */
+ * own run held out. BN_NO_INPUT: it is not there. The file is written as a whole or
+ * not at all. */
 bn_status bn_adapter_merge(bn_tool_model *model, const char *path, const char *data,
                            bn_merge_losses *losses) BN_MUST_CHECK;
 

@@ -51,7 +51,7 @@ static bn_status check_args(const struct args *args)
         return bn_error(BN_USAGE, "--format %.40s: expected hdf5, peft or merged", args->format);
     if (args->data && strcmp(args->format, "merged") != 0)
         return bn_error(BN_USAGE, "--data goes with --format merged");
-    return BN_OK;
+    return strcmp(args->format, "peft") == 0 ? BN_OK : bn_tool_check_output(args->output);
 }
 
 static bn_status print_json(bn_json *json)

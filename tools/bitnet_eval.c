@@ -6,8 +6,7 @@
 
 #include "base/json.h"
 #include "base/timer.h"
-#include "tools/evaluator.h"
-#include "tools/text_source.h"
+#include "tools/measure.h"
 #include "tools/tool.h"
 
 struct args {
@@ -119,43 +118,18 @@ static bn_status print(const struct args *args, const bn_loaded *loaded, const c
                       : print_text(loaded, score, seconds);
 }
 
-static int64_t batch_size(const struct args *args, const bn_loaded *loaded)
+static bn_status score(const struct args *args, const bn_loaded *loaded)
 {
-    return args->batch_size ? args->batch_size : loaded->config.training.batch_size;
-}
-
-static bn_part part_of(const struct args *args)
-{
-    return args->validation_split ? BN_PART_HELD_OUT : BN_PART_ALL;
-}
-
-static bn_status score_text(const struct args *args, const bn_loaded *loaded)
-{
-    const bn_config *config = &loaded->config;
-    bn_text_source source;
-    bn_score score;
-    BN_TRY(bn_text_source_open(config, args->data, part_of(args), loaded->tokenizer, &source));
+    const bn_part part = args->validation_split ? BN_PART_HELD_OUT : BN_PART_ALL;
+    bn_measure measure;
+    bn_score found;
+    BN_TRY(bn_measure_open(loaded, args->data, part, &measure));
     const double start = bn_seconds();
     bn_status status =
-        bn_score_span(loaded->model, source.span, loaded->tokenizer, batch_size(args, loaded),
-                      bn_window_length(config), args->max_batches, &score);
+        bn_measure_score(&measure, loaded->model, args->batch_size, args->max_batches, &found);
     if (status == BN_OK)
-        status = print(args, loaded, bn_corpus_name(source.corpus), &score, start);
-    bn_text_source_clear(&source);
-    return status;
-}
-
-static bn_status score_table(const struct args *args, const bn_loaded *loaded)
-{
-    bn_table_source source;
-    bn_score score;
-    BN_TRY(bn_table_source_open(&loaded->config, args->data, part_of(args), &source));
-    const double start = bn_seconds();
-    bn_status status = bn_score_rows(loaded->model, source.rows, batch_size(args, loaded),
-                                     args->max_batches, &score);
-    if (status == BN_OK)
-        status = print(args, loaded, bn_table_name(source.table), &score, start);
-    bn_table_source_clear(&source);
+        status = print(args, loaded, measure.name, &found, start);
+    bn_measure_close(&measure);
     return status;
 }
 
@@ -165,8 +139,7 @@ static bn_status run(void *arg)
     bn_tool_model model;
     BN_TRY(check_args(args));
     BN_TRY(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
-    bn_status status = bn_model_is_classifier(model.loaded.model) ? score_table(args, &model.loaded)
-                                                                  : score_text(args, &model.loaded);
+    bn_status status = score(args, &model.loaded);
     bn_tool_close(&model);
     return status;
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/fs.h"
 #include "tools/c_header_export.h"
 #include "tools/export_job.h"
 #include "tools/gguf_export.h"
@@ -226,9 +225,7 @@ static bn_status check_args(const struct args *args, bn_export_format *format,
     if (!(*target)->takes_q8 || !is_q8(args))
         BN_TRY(choose("float-dtype", args->float_dtype, floats, 3, &format->floats));
     format->deflate = args->compress ? 6 : 0;
-    if (!(*target)->is_folder && bn_fs_is_dir(args->output))
-        return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
-    return BN_OK;
+    return (*target)->is_folder ? BN_OK : bn_tool_check_output(args->output);
 }
 
 static bn_status check_kind(const export_format *target, const bn_loaded *source)

@@ -35,10 +35,7 @@ static const bn_program program = {
 
 static bn_status check_args(const struct args *args)
 {
-    if (!args->output || !*args->output)
-        return bn_error(BN_USAGE, "-o FILE is missing");
-    if (bn_fs_is_dir(args->output))
-        return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
+    BN_TRY(bn_tool_check_output(args->output));
     if (!bn_fs_exists(args->dir))
         return bn_error(BN_NO_INPUT, "%s: no such folder", args->dir);
     if (!bn_fs_is_dir(args->dir))

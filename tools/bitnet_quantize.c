@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "base/json.h"
 #include "tools/quantize.h"
 #include "tools/tool.h"
@@ -54,10 +53,7 @@ static const bn_program program = {
 
 static bn_status check_args(const struct args *args, bn_quantize_method *method)
 {
-    if (!args->output || !*args->output)
-        return bn_error(BN_USAGE, "-o FILE is missing");
-    if (bn_fs_is_dir(args->output))
-        return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", args->output);
+    BN_TRY(bn_tool_check_output(args->output));
     if (args->tokens < 1)
         return bn_error(BN_USAGE, "--tokens %lld: expected 1 or more", (long long)args->tokens);
     if (!(args->damping >= 0 && args->damping <= 1))

@@ -6,8 +6,8 @@
 #include "linalg/linalg.h"
 #include "quant/ptq.h"
 #include "tools/calibration.h"
+#include "tools/measure.h"
 #include "tools/start_checkpoint.h"
-#include "tools/text_source.h"
 
 typedef struct job {
     const bn_quantize_request *request;
@@ -16,6 +16,7 @@ typedef struct job {
     bn_config config; /* of the result */
     bn_model *model;
     bn_sample sample;
+    bn_measure measure;
 } job;
 
 /* H of the layers that share an input, and its factor. */
@@ -186,6 +187,7 @@ static bn_status make_model(job *j)
 {
     BN_TRY(bn_model_create(&j->config, bn_tokenizer_vocab_size(j->source->tokenizer),
                            j->source->model->backend, BN_MODEL_FLOAT, &j->model));
+    BN_TRY(bn_model_check_rules(j->model, &j->config));
     BN_TRY(check_schemes(j));
     BN_TRY(bn_model_alloc(j->model, false));
     return bn_loaded_give(j->source, j->model);
@@ -203,31 +205,6 @@ static bn_status open_calibration(job *j)
     for (int64_t i = 0; i < j->sample.batches; i++)
         j->report->calibrated_on += j->sample.counts[i];
     return BN_OK;
-}
-
-static bn_status measure_loss(const job *j, const bn_model *model, double *loss)
-{
-    const bn_quantize_request *request = j->request;
-    const bn_config *config = &j->source->config;
-    const int64_t batch = config->training.batch_size;
-    bn_text_source text = {0};
-    bn_table_source table = {0};
-    bn_score score;
-    bn_status status = BN_OK;
-    if (bn_model_is_classifier(model)) {
-        BN_TRY_OUT(bn_table_source_open(config, request->data, BN_PART_ALL, &table));
-        BN_TRY_OUT(bn_score_rows(model, table.rows, batch, request->max_batches, &score));
-    } else {
-        BN_TRY_OUT(
-            bn_text_source_open(config, request->data, BN_PART_ALL, j->source->tokenizer, &text));
-        BN_TRY_OUT(bn_score_span(model, text.span, j->source->tokenizer, batch,
-                                 bn_window_length(config), request->max_batches, &score));
-    }
-    *loss = bn_score_loss(&score);
-out:
-    bn_text_source_clear(&text);
-    bn_table_source_clear(&table);
-    return status;
 }
 
 static bn_status write_checkpoint(const job *j)
@@ -250,11 +227,14 @@ bn_status bn_quantize_run(const bn_quantize_request *request, const bn_loaded *s
     BN_TRY_OUT(make_config(&j));
     BN_TRY_OUT(make_model(&j));
     BN_TRY_OUT(open_calibration(&j));
-    BN_TRY_OUT(measure_loss(&j, source->model, &report->loss_before));
+    BN_TRY_OUT(bn_measure_open(source, request->data, BN_PART_ALL, &j.measure));
+    BN_TRY_OUT(
+        bn_measure_loss(&j.measure, source->model, request->max_batches, &report->loss_before));
     BN_TRY_OUT(quantize_layers(&j));
-    BN_TRY_OUT(measure_loss(&j, j.model, &report->loss_after));
+    BN_TRY_OUT(bn_measure_loss(&j.measure, j.model, request->max_batches, &report->loss_after));
     BN_TRY_OUT(write_checkpoint(&j));
 out:
+    bn_measure_close(&j.measure);
     bn_sample_clear(&j.sample);
     bn_model_free(j.model);
     bn_config_clear(&j.config);

@@ -6,42 +6,9 @@
 
 #include "quant/pack.h"
 #include "quant/quantize.h"
-#include "tools/evaluator.h"
-#include "tools/text_source.h"
+#include "tools/measure.h"
 
 enum { FLOAT_BITS = 32 };
-
-/* ---- the loss ---- */
-
-static bn_status score_table(const bn_loaded *loaded, const bn_sensitivity_data *data,
-                             bn_score *score)
-{
-    bn_table_source source;
-    BN_TRY(bn_table_source_open(&loaded->config, data->path, BN_PART_ALL, &source));
-    bn_status status = bn_score_rows(loaded->model, source.rows, loaded->config.training.batch_size,
-                                     data->max_batches, score);
-    bn_table_source_clear(&source);
-    return status;
-}
-
-static bn_status score_text(const bn_loaded *loaded, const bn_sensitivity_data *data,
-                            bn_score *score)
-{
-    const bn_config *config = &loaded->config;
-    bn_text_source source;
-    BN_TRY(bn_text_source_open(config, data->path, BN_PART_ALL, loaded->tokenizer, &source));
-    bn_status status =
-        bn_score_span(loaded->model, source.span, loaded->tokenizer, config->training.batch_size,
-                      bn_window_length(config), data->max_batches, score);
-    bn_text_source_clear(&source);
-    return status;
-}
-
-static bn_status score(const bn_loaded *loaded, const bn_sensitivity_data *data, bn_score *out)
-{
-    return bn_model_is_classifier(loaded->model) ? score_table(loaded, data, out)
-                                                 : score_text(loaded, data, out);
-}
 
 /* ---- switching ---- */
 
@@ -93,7 +60,7 @@ static int by_change(const void *a, const void *b)
     return p != q ? (p < q) - (p > q) : strcmp(x->name, y->name);
 }
 
-static bn_status measure_layers(bn_loaded *loaded, const bn_sensitivity_data *data,
+static bn_status measure_layers(bn_loaded *loaded, const bn_measure *measure, int64_t max_batches,
                                 bn_sensitivity *out)
 {
     bn_model *model = loaded->model;
@@ -103,17 +70,17 @@ static bn_status measure_layers(bn_loaded *loaded, const bn_sensitivity_data *da
             continue;
         const bn_linear_layer was = *layer;
         const bn_linear_layer bit = out->to_float ? was : quantized(layer, &loaded->config);
-        bn_score found;
+        double loss;
         switch_layer(layer, &loaded->config, out->to_float);
-        bn_status status = score(loaded, data, &found);
+        bn_status status = bn_measure_loss(measure, model, max_batches, &loss);
         *layer = was;
         BN_TRY(bn_error_in(status, layer->name));
         out->layers[out->count++] = (bn_layer_sensitivity){
             .name = layer->name,
             .weights = layer->out * layer->in,
             .bits = bits_of(&bit),
-            .loss = bn_score_loss(&found),
-            .change = bn_score_loss(&found) - out->loss,
+            .loss = loss,
+            .change = loss - out->loss,
         };
     }
     qsort(out->layers, (size_t)out->count, sizeof *out->layers, by_change);
@@ -137,6 +104,7 @@ bn_status bn_sensitivity_measure(bn_loaded *loaded, const bn_sensitivity_data *d
 {
     bn_status status = BN_OK;
     bn_model *model = loaded->model;
+    bn_measure measure = {0};
     bn_score base;
     *out = (bn_sensitivity){0};
     if (loaded->is_packed)
@@ -149,10 +117,11 @@ bn_status bn_sensitivity_measure(bn_loaded *loaded, const bn_sensitivity_data *d
     out->layers = calloc((size_t)model->n_linears + 1, sizeof *out->layers);
     if (!out->layers)
         return bn_error_nomem("the layers", (size_t)model->n_linears * sizeof *out->layers);
-    BN_TRY_OUT(score(loaded, data, &base));
+    BN_TRY_OUT(bn_measure_open(loaded, data->path, BN_PART_ALL, &measure));
+    BN_TRY_OUT(bn_measure_score(&measure, model, 0, data->max_batches, &base));
     out->loss = bn_score_loss(&base);
     out->labels = base.labels;
-    BN_TRY_OUT(measure_layers(loaded, data, out));
+    BN_TRY_OUT(measure_layers(loaded, &measure, data->max_batches, out));
     if (out->count == 0)
         status = bn_error(BN_USAGE,
                           "%s: no layer can be quantized: modules_to_not_convert covers "
@@ -161,6 +130,7 @@ bn_status bn_sensitivity_measure(bn_loaded *loaded, const bn_sensitivity_data *d
     else
         out->bits = average_bits(out);
 out:
+    bn_measure_close(&measure);
     if (status != BN_OK)
         bn_sensitivity_clear(out);
     return status;
@@ -201,7 +171,7 @@ static bn_status measure_choice(bn_sensitivity *s, bn_loaded *loaded,
                                 const bn_sensitivity_data *data)
 {
     bn_model *model = loaded->model;
-    bn_score found;
+    bn_measure measure;
     bn_linear_layer *was = malloc((size_t)model->n_linears * sizeof *was);
     if (!was)
         return bn_error_nomem("the layers", (size_t)model->n_linears * sizeof *was);
@@ -211,13 +181,14 @@ static bn_status measure_choice(bn_sensitivity *s, bn_loaded *loaded,
             if (s->layers[k].chosen && s->layers[k].name == model->linears[i]->name)
                 switch_layer(model->linears[i], &loaded->config, s->to_float);
     }
-    bn_status status = score(loaded, data, &found);
+    bn_status status = bn_measure_open(loaded, data->path, BN_PART_ALL, &measure);
+    if (status == BN_OK)
+        status = bn_measure_loss(&measure, model, data->max_batches, &s->loss_proposed);
+    bn_measure_close(&measure);
     for (int i = 0; i < model->n_linears; i++)
         *model->linears[i] = was[i];
     free(was);
-    BN_TRY(status);
-    s->loss_proposed = bn_score_loss(&found);
-    return BN_OK;
+    return status;
 }
 
 bn_status bn_sensitivity_choose(bn_sensitivity *s, bn_loaded *loaded,

@@ -35,7 +35,7 @@ typedef struct bn_sensitivity {
     double loss_proposed;       /* with all chosen layers switched */
 } bn_sensitivity;
 
-/* Which text to measure on: as bn_score_span() and bn_text_source_open(). */
+/* Which text to measure on: as bn_measure_open() and bn_measure_score(). */
 typedef struct bn_sensitivity_data {
     const char *path; /* text or table */
     int64_t max_batches;

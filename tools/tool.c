@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "base/fs.h"
 #include "checkpoint/h5file.h"
 #include "cpu/blas/blas.h"
 #include "cpu/cpu.h"
@@ -54,6 +55,15 @@ static bn_status opened(bn_status status, bn_tool_model *out)
     }
     for (size_t i = 0; i < out->loaded.skipped.count; i++)
         fprintf(stderr, "%s: passed over %s\n", program_name, out->loaded.skipped.items[i]);
+    return BN_OK;
+}
+
+bn_status bn_tool_check_output(const char *output)
+{
+    if (!output || !*output)
+        return bn_error(BN_USAGE, "-o FILE is missing");
+    if (bn_fs_is_dir(output))
+        return bn_error(BN_USAGE, "-o %s: is a folder, expected a file name", output);
     return BN_OK;
 }
 

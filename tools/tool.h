@@ -54,6 +54,9 @@ typedef struct bn_tool_where {
          "most memory for weights, cache and scratch, as in 512M or 1.5G"},                        \
         BN_TOOL_UNTRUSTED_OPTION(type, where.untrusted)
 
+/* -o FILE: BN_USAGE where it is missing or a folder. */
+bn_status bn_tool_check_output(const char *output) BN_MUST_CHECK;
+
 /* --untrusted: from now on model files are read as bn_h5_distrust() says. */
 void bn_tool_distrust(bool untrusted);
 

@@ -23,8 +23,8 @@ bn_status bn_model_layer_weight(const bn_model *model, const bn_linear_layer *la
     }
     BN_TRY_OUT(be->download(be, &layer->codes, codes));
     BN_TRY_OUT(bn_backend_get_f32(be, &layer->scale, scale, scales));
-    bn_weight_dequantize_rows_f32(codes, scale, 0, layer->out, layer->in,
-                                  layer->quant.weight.params.group_size, out);
+    bn_codes_dequantize_f32(layer->codes.dtype, codes, scale, layer->out, layer->in,
+                            layer->quant.weight.params.group_size, out);
 out:
     free(codes);
     free(scale);

@@ -42,6 +42,19 @@ refused() { # refused STATUS TEXT...: that, one line of stderr, nothing on stdou
     grep -q "^$program: " e || fail "the message does not start with the program's name"
 }
 
+number() { # number KEY FILE: of a JSON with one key a line
+    sed -n "s/^ *\"$1\": \([-0-9.e+]*\),*$/\1/p" "$2" | head -1
+}
+
+# Of two numbers; one that is not there fails.
+below() { # below A B
+    [ -n "$1" ] && [ -n "$2" ] && awk "BEGIN { exit !($1 < $2) }" || fail "'$1' is not below '$2'"
+}
+same() { # same A B: within 1e-6
+    [ -n "$1" ] && [ -n "$2" ] && awk "BEGIN { d = $1 - $2; exit !(d * d < 1e-12) }" ||
+        fail "'$1' is not '$2'"
+}
+
 make_text() { # make_text LINES: on stdout
     i=0
     while [ $i -lt "$1" ]; do

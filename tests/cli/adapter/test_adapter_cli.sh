@@ -8,22 +8,13 @@ bin=$1
 tests=$2
 . "$tests/cli/cli.sh"
 
-rm -rf out other first peft residual ./*.h5 ./*.json text.txt new.txt
+rm -rf out other first peft residual learned still ./*.h5 ./*.json text.txt new.txt
 make_training config.json
 "$bin/bitnet-train" config.json --quiet --max-steps 60 --set training.learning_rate=0.01 \
     >/dev/null || exit 1
 "$bin/bitnet-train" config.json --quiet --output-dir other --seed 7 >/dev/null || exit 1
 sed 's/river/train/; s/stones/rails/' text.txt >new.txt
 
-number() { # number KEY FILE: of a JSON with one key a line
-    sed -n "s/^ *\"$1\": \([-0-9.e+]*\),*$/\1/p" "$2" | head -1
-}
-below() { # below A B
-    awk "BEGIN { exit !($1 < $2) }" || fail "$1 is not below $2"
-}
-same() { # same A B
-    awk "BEGIN { d = $1 - $2; exit !(d * d < 1e-12) }" || fail "$1 is not $2"
-}
 loss_of() { # loss_of MODEL [ARGS...]: on new.txt
     run eval "$@" --data new.txt --json
     expect 0
@@ -80,6 +71,24 @@ expect 0
 loss_of merged.packed.h5
 same "$loss" "$merged"
 
+# Learned scales and wide codes are in the packed base only: with no change to add,
+# the merged model is the base.
+wide='--set quantization.weight_bits=4 --set quantization.scale_estimator=learned'
+# shellcheck disable=SC2086 # several words
+{
+    run train config.json --output-dir learned --quiet $wide
+    expect 0
+    run export learned -o learned.h5 --quiet
+    expect 0
+    run train config.json --base learned.h5 --output-dir still --max-steps 1 --quiet $wide \
+        --set training.learning_rate=0
+    expect 0
+}
+run adapter still --base learned.h5 -o same.h5 --format merged --json
+expect 0
+same "$(number merged_loss o)" "$(number base_loss o)"
+[ ! -e same.h5.unverified ] || fail "a temporary file is left"
+
 # ---- resumed over the same base in another file ----
 run train config.json --base out --output-dir residual --stop-after 3 --quiet \
     --set adapter.init_lora_weights=residual
@@ -113,6 +122,8 @@ run adapter first --base out
 refused 2 '-o PATH is missing'
 run adapter first --base out -o x.h5 --format gguf
 refused 2 'expected hdf5, peft or merged'
+run adapter first --base out -o out
+refused 2 'is a folder'
 run adapter first --base out -o x.h5 --data new.txt
 refused 2 '--data goes with --format merged'
 [ ! -e x.h5 ] || fail "a refused request left a file"
