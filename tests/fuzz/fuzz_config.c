@@ -49,6 +49,9 @@ void fuzz_seeds(void)
     fuzz_seed_text("empty.json", "{}");
     fuzz_seed_text("aliases.json", "{\"n_layer\": 2, \"n_head\": 2, \"n_embd\": 64, "
                                    "\"block_size\": 32, \"data\": {\"train\": [\"a\"]}}");
+    fuzz_seed_text("rules.json",
+                   "{\"quantization\": {\"rules\": [{\"match\": \"layers.0\", \"weight_bits\": "
+                   "\"none\"}, {\"match\": \"*.o_proj\", \"group_size\": 0}]}}");
     fuzz_seed_text("set", "quantization.modules_to_not_convert=[\"lm_head\",\"layers.0\"]");
     fuzz_seed_text("set_number", "training.learning_rate=1e-3");
     free(json);
