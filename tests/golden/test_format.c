@@ -47,6 +47,25 @@ static const struct {
                {"embed.weight", BN_ENC_BFLOAT16, 0}, {"half.weight", BN_ENC_FLOAT16, 0}};
 enum { TENSORS = sizeof tensors / sizeof *tensors };
 
+/* The encodings that version 1 got later. */
+static const struct {
+    const char *name;
+    bn_encoding encoding;
+    int64_t group_size;
+} grids[] = {{"binary.weight", BN_ENC_BINARY1, 32},
+             {"int2.weight", BN_ENC_INT2, -1},
+             {"int3.weight", BN_ENC_INT3, 0},
+             {"int4.weight", BN_ENC_INT4, 32},
+             {"int8.weight", BN_ENC_INT8, -1}};
+enum { GRIDS = sizeof grids / sizeof *grids };
+
+/* All codes of a grid in turn. */
+static int grid_code_at(bn_grid grid, int64_t i)
+{
+    const int max = bn_grid_table[grid].max, step = bn_grid_table[grid].odd ? 2 : 1;
+    return (int)(i * 5 % (2 * max / step + 1)) * step - max;
+}
+
 static const char config[] = "{\"model\": {\"hidden_size\": 64}}";
 
 static const char *golden(const char *name)
@@ -83,6 +102,33 @@ static bn_status write_packed(const char *path)
                                      .data = ternary ? scales : floats};
     }
     return bn_packed_write(path, &info, list, TENSORS, 6);
+}
+
+static bn_status write_grids(const char *path)
+{
+    static int8_t wide[GRIDS][OUT * IN];
+    static uint8_t t2[OUT * (IN / 4 + 1)];
+    static float scales[OUT * 2];
+    bn_packed_tensor list[GRIDS] = {0};
+    const bn_packed_info info = {config, "byte", "golden 1, other grids"};
+    for (int i = 0; i < OUT * 2; i++)
+        scales[i] = scale_at(i);
+    for (int i = 0; i < GRIDS; i++) {
+        const bn_grid grid = bn_encoding_grid(grids[i].encoding);
+        for (int k = 0; k < OUT * IN; k++)
+            wide[i][k] = (int8_t)grid_code_at(grid, k);
+        if (bn_grid_dtype(grid) == BN_T2)
+            bn_t2_pack(wide[i], OUT, IN, t2);
+        list[i] = (bn_packed_tensor){
+            .name = grids[i].name,
+            .encoding = grids[i].encoding,
+            .ndim = 2,
+            .shape = {OUT, IN},
+            .group_size = grids[i].group_size,
+            .codes = bn_grid_dtype(grid) == BN_T2 ? t2 : (const uint8_t *)wide[i],
+            .data = scales};
+    }
+    return bn_packed_write(path, &info, list, GRIDS, 6);
 }
 
 static bn_status write_checkpoint(const char *path)
@@ -135,6 +181,7 @@ static int write_all(const char *folder)
         const char *name;
         bn_status (*write)(const char *path);
     } files[] = {{"v1-packed.h5", write_packed},
+                 {"v1-packed-grids.h5", write_grids},
                  {"v1-checkpoint.h5", write_checkpoint},
                  {"v1-tokens.bnt", write_tokens}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -177,6 +224,31 @@ static void test_packed_v1(void **state)
             assert_int_equal(bn_t2_get(t2 + k / IN * bn_t2_row_bytes(IN), k % IN), code_at(k));
         for (int64_t k = 0; k < bn_scale_count(OUT, IN, e->group_size); k++)
             assert_true(numbers[k] == scale_at(k));
+    }
+    bn_packed_close(p);
+}
+
+static void test_grids_v1(void **state)
+{
+    bn_packed *p;
+    uint8_t codes[OUT * IN];
+    float scales[OUT * 2];
+    (void)state;
+    assert_ok(bn_packed_open(golden("v1-packed-grids.h5"), &p));
+    assert_int_equal(bn_packed_count(p), GRIDS);
+    for (int i = 0; i < GRIDS; i++) {
+        const bn_packed_entry *e;
+        const bn_grid grid = bn_encoding_grid(grids[i].encoding);
+        const int64_t row = bn_grid_row_bytes(grid, IN);
+        assert_ok(bn_packed_expect(p, grids[i].name, 2, (const int64_t[]){OUT, IN}, &e));
+        assert_int_equal(e->encoding, grids[i].encoding);
+        assert_int_equal(e->group_size, grids[i].group_size);
+        assert_ok(bn_packed_read_codes(p, e, codes, scales));
+        for (int k = 0; k < OUT * IN; k++)
+            assert_int_equal(bn_code_get(bn_grid_dtype(grid), codes + k / IN * row, k % IN),
+                             grid_code_at(grid, k));
+        for (int64_t k = 0; k < bn_scale_count(OUT, IN, e->group_size); k++)
+            assert_true(scales[k] == scale_at(k));
     }
     bn_packed_close(p);
 }
@@ -268,9 +340,8 @@ static void test_model_v1(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_packed_v1),
-        cmocka_unit_test(test_checkpoint_v1),
-        cmocka_unit_test(test_tokens_v1),
+        cmocka_unit_test(test_packed_v1),     cmocka_unit_test(test_grids_v1),
+        cmocka_unit_test(test_checkpoint_v1), cmocka_unit_test(test_tokens_v1),
         cmocka_unit_test(test_model_v1),
     };
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
