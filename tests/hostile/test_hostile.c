@@ -120,7 +120,11 @@ static void copy(const char *from, const char *to)
     spill(to, data, size);
 }
 
-/* A run of two steps, its checkpoint and its packed files. */
+/* Bits of weights whose fields can hold more than there are codes. */
+static const int grids[] = {3, 4, 8};
+enum { GRIDS = sizeof grids / sizeof *grids };
+
+/* Runs of two steps: a checkpoint, its packed files, other grids', an adapter. */
 static int train(void **state)
 {
     char text[4000];
@@ -139,6 +143,22 @@ static int train(void **state)
                          "--encoding", "ternary2")
                          .code,
                      0);
+    for (int i = 0; i < GRIDS; i++) {
+        char bits[64], name[64];
+        snprintf(bits, sizeof bits, "quantization.weight_bits=%d", grids[i]);
+        snprintf(name, sizeof name, "good-int%d.h5", grids[i]);
+        assert_int_equal(RUN("bitnet-train", "config.json", "--quiet", "--device", "cpu",
+                             "--output-dir", "wide", "--overwrite", "--set", bits)
+                             .code,
+                         0);
+        assert_int_equal(RUN("bitnet-export", "wide", "-o", name, "-q").code, 0);
+    }
+    assert_int_equal(RUN("bitnet-train", "config.json", "--quiet", "--device", "cpu",
+                         "--output-dir", "adapted", "--overwrite", "--set",
+                         "adapter.base=good-b3.h5")
+                         .code,
+                     0);
+    copy("adapted/checkpoint-00000002.h5", "good-adapter.h5");
     return 0;
 }
 
@@ -201,6 +221,9 @@ static void test_values(void **state)
         {"good-t2.h5", weight, 3, "\x57", 1, "expected a field up to 2, found 3"},
         {"good-b3.h5", weight, 3, "\xf3", 1, "expected a byte up to 242, found 243"},
         {"good-b3.h5", weight, 6, "\x00", 1, "expected padding 1, found 0"},
+        {"good-int3.h5", weight, 1, "\xff", 1, "expected a field up to 6, found 7"},
+        {"good-int4.h5", weight, 1, "\xff", 1, "expected a field up to 14, found 15"},
+        {"good-int8.h5", weight, 1, "\xff", 1, "expected a field up to 254, found 255"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -394,12 +417,72 @@ static void test_folders(void **state)
             "--tokenizer", "byte");
 }
 
+/* ---- adapters ---- */
+
+static void show_adapter(const char *path, const char *message)
+{
+    REFUSED(message, "bitnet-generate", "good-b3.h5", "--adapter", path, "-p", "a", "-n", "1",
+            "--device", "cpu");
+    REFUSED(message, "bitnet-eval", "good-b3.h5", "--adapter", path, "--data", "text.txt",
+            "--device", "cpu", "--untrusted");
+    REFUSED(message, "bitnet-adapter", path, "--base", "good-b3.h5", "-o", "new", "--device",
+            "cpu");
+}
+
+static void test_adapters(void **state)
+{
+    static const float nan_value = NAN;
+    static const char array[] = "params/model.layers.0.self_attn.q_proj.lora_A.weight";
+    static const struct {
+        const char *config, *header, *message;
+    } cases[] = {
+        {"{\"peft_type\": \"LORA\", \"r\": 1e300, \"lora_alpha\": 1}", "{}", "adapter.r"},
+        {"{\"peft_type\": \"LORA\", \"r\": 1, \"r\": 2, \"lora_alpha\": 1}", "{}", "given twice"},
+        {"{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"use_dora\": true}", "{}",
+         "use_dora"},
+        {"{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1}",
+         "{\"../../q\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", "../../q"},
+        {"{\"peft_type\": \"LORA\", \"r\": 65536, \"lora_alpha\": 1}",
+         "{\"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight\":{\"dtype\":\"F32\","
+         "\"shape\":[1],\"data_offsets\":[0,4]},"
+         "\"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\":{\"dtype\":\"F32\","
+         "\"shape\":[1],\"data_offsets\":[4,8]}}",
+         "expected shape [65536, 32]"},
+    };
+    (void)state;
+    mkdir("peft", 0777);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_text("peft/adapter_config.json", cases[i].config);
+        write_safetensors("peft/adapter_model.safetensors", cases[i].header);
+        show_adapter("peft", cases[i].message);
+    }
+    write_text("peft/base.sha256", "0123");
+    show_adapter("peft", "is not the model that the adapter was trained on");
+    for (int i = 0; i < h5_attack_count; i++) {
+        copy("good-adapter.h5", "evil.h5");
+        hid_t file = h5_attack_open("evil.h5");
+        h5_attacks[i].change(file, array);
+        H5Fclose(file);
+        REFUSED(h5_attacks[i].message, "bitnet-generate", "good-b3.h5", "--adapter", "evil.h5",
+                "-p", "a", "-n", "1", "--device", "cpu");
+    }
+    copy("good-adapter.h5", "evil.h5");
+    hid_t file = h5_attack_open("evil.h5");
+    h5_attack_poke(file, array, 0, &nan_value, 4);
+    h5_attack_repair(file, array);
+    H5Fclose(file);
+    show_adapter("evil.h5", "element 0: expected finite");
+    REFUSED("is not the model that the adapter was trained on", "bitnet-generate", "good-int3.h5",
+            "--adapter", "good-adapter.h5", "-p", "a", "-n", "1", "--device", "cpu");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_structure),  cmocka_unit_test(test_values),
         cmocka_unit_test(test_texts),      cmocka_unit_test(test_shards),
         cmocka_unit_test(test_tokenizers), cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_adapters),
     };
     return cmocka_run_group_tests(tests, train, NULL);
 }
