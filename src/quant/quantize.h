@@ -78,6 +78,28 @@ double bn_grid_scale_of_sum_f64(bn_grid grid, double abs_sum, int64_t count);
 float bn_grid_scale_of_median_f32(bn_grid grid, const float *w, int64_t n);
 double bn_grid_scale_of_median_f64(bn_grid grid, const double *w, int64_t n);
 
+/* How it is found, for those who count in parallel: |w| as an unsigned integer has the order of
+ * the numbers, and its digits of 8 bits are found from the highest on. count[d] += elements with
+ * the digit d at bit `shift` among those whose digits above it are `found`. */
+void bn_digit_counts_f32(const float *w, int64_t n, uint64_t found, int shift, int64_t count[256]);
+void bn_digit_counts_f64(const double *w, int64_t n, uint64_t found, int shift, int64_t count[256]);
+float bn_grid_scale_of_magnitude_f32(bn_grid grid, uint64_t bits);
+double bn_grid_scale_of_magnitude_f64(bn_grid grid, uint64_t bits);
+
+static inline int64_t bn_median_rank(int64_t n)
+{
+    return (n - 1) / 2;
+}
+
+/* The digit of the element of rank *rank, which becomes its rank among those that share it. */
+static inline uint64_t bn_digit_of_rank(const int64_t count[256], int64_t *rank)
+{
+    uint64_t digit = 0;
+    for (; *rank >= count[digit]; digit++)
+        *rank -= count[digit];
+    return digit;
+}
+
 /* A scale that was learned: at least 1e-5. */
 float bn_scale_floor_f32(float scale);
 double bn_scale_floor_f64(double scale);

@@ -247,10 +247,10 @@ static void weight_cases(op_case_list *l, bn_op op)
 static void soft_cases(op_case_list *l)
 {
     act_case(l, BN_OP_ACT_FAKE_QUANT, "soft", 8, 32, 1, 5, 101)->spec.run.softness = 0.3;
-    act_case(l, BN_OP_ACT_FAKE_QUANT, "soft, wide", 4, BN_PER_TENSOR, 1, 40, 333)
+    act_case(l, BN_OP_ACT_FAKE_QUANT, "soft, wide", 4, BN_PER_TENSOR, 1, 70, 333)
         ->spec.run.softness = 0.9;
     weight_case(l, BN_OP_WEIGHT_FAKE_QUANT, "soft", 32, 1, 5, 65)->spec.run.softness = 0.7;
-    weight_case(l, BN_OP_WEIGHT_FAKE_QUANT, "soft, wide", BN_PER_TENSOR, 1, 40, 333)
+    weight_case(l, BN_OP_WEIGHT_FAKE_QUANT, "soft, wide", BN_PER_TENSOR, 1, 70, 333)
         ->spec.run.softness = 0.1;
 }
 
@@ -758,6 +758,9 @@ op_case_list op_cases_new(void)
     long_bitlinear(&list);
     grid_cases(&list, BN_OP_WEIGHT_QUANT);
     grid_cases(&list, BN_OP_WEIGHT_FAKE_QUANT);
+    weight_case(&list, BN_OP_WEIGHT_QUANT, "the median of several chunks", BN_PER_TENSOR, 1, 130,
+                259)
+        ->spec.params.weight.rule = BN_SCALE_MEDIAN;
     estimator_cases(&list);
     wide_cases(&list);
     return list;

@@ -33,7 +33,7 @@ static void estimate_rows(void *arg, int64_t o, int64_t end, int worker)
     const bn_estimate e = {p->grid, p->estimator, p->ewgs_delta};
     float *dw = bn_fast_din(c, 1), *dscale = bn_fast_din(c, 2);
     for (; o < end; o++) {
-        double *slope = j->slope + o * j->groups;
+        double *slope = dscale ? j->slope + o * j->groups : NULL;
         bn_estimate_row_f32(&e, bn_fast_in(c, 1) + o * j->in,
                             (const float *)bn_fast_data(&c->dout) + o * j->in, j->in, j->length,
                             bn_fast_in(c, 2) + bn_scale_index(o, 0, j->in, p->group_size),

@@ -127,6 +127,9 @@ bn_status bn_fast_act_quant_forward(bn_backend *, const bn_op_call *);
 size_t bn_fast_act_quant_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_weight_quant_forward(bn_backend *, const bn_op_call *);
 size_t bn_fast_weight_quant_scratch(const bn_backend *, const bn_op_call *);
+bn_status bn_fast_act_fake_quant_forward(bn_backend *, const bn_op_call *);
+bn_status bn_fast_weight_fake_quant_forward(bn_backend *, const bn_op_call *);
+size_t bn_fast_fake_quant_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_weight_estimator_backward(bn_backend *, const bn_op_call *);
 size_t bn_fast_weight_estimator_scratch(const bn_backend *, const bn_op_call *);
 

@@ -1,6 +1,9 @@
 /* act_quant and weight_quant: the numbers of quant/quantize.h. */
 #include "cpu/fast/fast_impl.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "quant/pack.h"
 #include "quant/quantize.h"
 
@@ -13,8 +16,11 @@ typedef struct quant_job {
     const float *learned; /* NULL: the scale is made by the rule */
     const float *x;
     float *scale;
-    float *max;  /* per chunk */
-    double *sum; /* per row */
+    float *max;     /* per chunk */
+    double *sum;    /* per row */
+    int64_t *count; /* [256] per worker: digits of |w| at bit `shift` below `found` */
+    uint64_t found;
+    int shift;
     int8_t *codes;
     uint8_t *packed; /* rows of codes, t2 or i8 */
     int64_t row_bytes;
@@ -134,13 +140,49 @@ static void weight_rows_of_one_scale(void *arg, int64_t r, int64_t end, int work
         row_codes(j, r, j->scale, 0);
 }
 
-/* Per tensor: the sum of each row. */
+enum { DIGITS = 256 };
+
+static size_t max_bytes(const bn_op_call *c)
+{
+    return bn_align_up((size_t)bn_ceil_div(bn_tensor_numel(&c->in[0]), BN_CHUNK_ELEMENTS) *
+                           sizeof(float),
+                       BN_ALIGN);
+}
+
+/* Per tensor: the sum of each row, or the maximum of each chunk and the digits of each worker. */
 size_t bn_fast_weight_quant_scratch(const bn_backend *backend, const bn_op_call *c)
 {
-    (void)backend;
-    return c->params->weight.group_size == BN_PER_TENSOR
-               ? (size_t)c->in[0].shape[0] * sizeof(double)
-               : 0;
+    if (c->params->weight.group_size != BN_PER_TENSOR)
+        return 0;
+    if (c->params->weight.rule == BN_SCALE_MEDIAN)
+        return max_bytes(c) + (size_t)(bn_fast_workers(backend) * DIGITS) * sizeof(int64_t);
+    return (size_t)c->in[0].shape[0] * sizeof(double);
+}
+
+static void count_digits(void *arg, int64_t i, int64_t end, int worker)
+{
+    const quant_job *j = arg;
+    bn_digit_counts_f32(j->x + i, end - i, j->found, j->shift, j->count + worker * DIGITS);
+}
+
+/* bn_grid_scale_of_median_f32() of n elements. */
+static float whole_median(const bn_backend *backend, quant_job *j, int64_t n)
+{
+    int64_t rank = bn_median_rank(n);
+    bn_fast_ranges(backend, n, BN_CHUNK_ELEMENTS, act_max, j);
+    const float max = j->ops->absmax(bn_ceil_div(n, BN_CHUNK_ELEMENTS), j->max);
+    if (!isfinite(max))
+        return max;
+    j->found = 0;
+    for (j->shift = 24; j->shift >= 0; j->shift -= 8) {
+        const int64_t all = bn_fast_workers(backend) * DIGITS;
+        memset(j->count, 0, (size_t)all * sizeof *j->count);
+        bn_fast_ranges(backend, n, BN_CHUNK_ELEMENTS, count_digits, j);
+        for (int64_t i = DIGITS; i < all; i++)
+            j->count[i % DIGITS] += j->count[i];
+        j->found = j->found << 8 | bn_digit_of_rank(j->count, &rank);
+    }
+    return bn_grid_scale_of_magnitude_f32(j->grid, j->found);
 }
 
 /* The scale of a whole weight of `rows` rows. */
@@ -149,7 +191,7 @@ static float whole_scale(const bn_backend *backend, quant_job *j, int64_t rows)
     if (j->learned)
         return bn_scale_floor_f32(j->learned[0]);
     if (j->rule == BN_SCALE_MEDIAN)
-        return bn_grid_scale_of_median_f32(j->grid, j->x, rows * j->in);
+        return whole_median(backend, j, rows * j->in);
     double sum = 0;
     bn_fast_ranges(backend, rows, bn_fast_chunk_rows(j->in), weight_row_sums, j);
     for (int64_t r = 0; r < rows; r++)
@@ -174,11 +216,14 @@ bn_status bn_fast_weight_quant_forward(bn_backend *backend, const bn_op_call *c)
                    .scale = bn_fast_out(c, 1),
                    .packed = bn_fast_data(&c->out[0]),
                    .row_bytes = (int64_t)bn_tensor_bytes(&c->out[0]) / O,
-                   .sum = bn_fast_data(&c->scratch)};
+                   .sum = bn_fast_data(&c->scratch),
+                   .max = bn_fast_data(&c->scratch)};
     if (G != BN_PER_TENSOR) {
         bn_fast_ranges(backend, O, bn_fast_chunk_rows(I), weight_rows, &j);
         return BN_OK;
     }
+    if (p->rule == BN_SCALE_MEDIAN)
+        j.count = (int64_t *)(void *)((char *)bn_fast_data(&c->scratch) + max_bytes(c));
     j.scale[0] = whole_scale(backend, &j, O);
     bn_fast_ranges(backend, O, bn_fast_chunk_rows(I), weight_rows_of_one_scale, &j);
     return BN_OK;
