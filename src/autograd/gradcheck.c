@@ -176,13 +176,6 @@ static bn_status eval_estimator(void *arg, double *f)
 
 /* The surrogate of BITLINEAR: LINEAR on codes*step and codes*scale, which are
  * made in x and w. */
-static int64_t step_group(const bn_op_spec *b)
-{
-    if (b->params.weight.act_group)
-        return b->params.weight.act_group;
-    return bn_tensor_numel(&b->in[1]) == 1 ? BN_PER_TENSOR : BN_PER_ROW;
-}
-
 static bn_op_spec linear_of(const bn_op_spec *b, double *x, double *w)
 {
     int64_t rows = bn_tensor_rows(&b->in[0]);
@@ -194,8 +187,8 @@ static bn_op_spec linear_of(const bn_op_spec *b, double *x, double *w)
     s.data[0] = x;
     s.data[1] = w;
     s.data[2] = b->data[4];
-    bn_act_dequantize_f64(b->data[0], b->data[1], rows, bn_tensor_cols(&b->in[0]), step_group(b),
-                          x);
+    bn_act_dequantize_f64(b->data[0], b->data[1], rows, bn_tensor_cols(&b->in[0]),
+                          bn_step_group(&b->params.weight, &b->in[1]), x);
     bn_codes_dequantize_f64(b->in[2].dtype, b->data[2], b->data[3], b->in[2].shape[0],
                             b->in[2].shape[1], b->params.weight.group_size, w);
     return s;

@@ -77,6 +77,15 @@ typedef struct bn_weight_params {
     int64_t act_group; /* BITLINEAR: elements per step of a row of x; 0: not in groups */
 } bn_weight_params;
 
+/* The granularity of a BITLINEAR's activation, whose steps are `step`: BN_PER_TENSOR, BN_PER_ROW
+ * or elements per step of a row. */
+static inline int64_t bn_step_group(const bn_weight_params *params, const bn_tensor *step)
+{
+    if (params->act_group)
+        return params->act_group;
+    return bn_tensor_numel(step) == 1 ? BN_PER_TENSOR : BN_PER_ROW;
+}
+
 /* Parameters of an op, one member per family. */
 typedef union bn_op_params {
     bn_act_params act;

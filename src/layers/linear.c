@@ -82,7 +82,7 @@ static bool has_codes(const bn_linear_input *x, const bn_act_params *params)
            x->params.group_size == params->group_size;
 }
 
-/* The integer product: quantized activation times packed ternary weight. */
+/* The integer product: quantized activation times quantized weight. */
 static bn_value integer_product(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x,
                                 bn_value bias)
 {

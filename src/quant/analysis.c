@@ -80,7 +80,7 @@ void bn_quant_error_of(const float *w, int64_t out_rows, int64_t in, int64_t gro
     double ww = 0, vv = 0, wv = 0, ee = 0;
     *out = (bn_quant_error){0};
     for (int64_t r = 0; r < out_rows; r++) {
-        const void *row = (const char *)codes + r * (dtype == BN_T2 ? bn_t2_row_bytes(in) : in);
+        const void *row = (const char *)codes + r * bn_code_row_bytes(dtype, in);
         for (int64_t k0 = 0, g = 0; k0 < in; k0 += length, g++) {
             const double gamma = (double)scale[bn_scale_index(r, g, in, group_size)];
             const int64_t end = in - k0 < length ? in : k0 + length;

@@ -37,9 +37,14 @@ static inline bn_dtype bn_grid_dtype(bn_grid grid)
 }
 
 /* Bytes of a row of so many codes in memory. */
+static inline int64_t bn_code_row_bytes(bn_dtype dtype, int64_t cols)
+{
+    return dtype == BN_T2 ? (cols + 3) / 4 : cols;
+}
+
 static inline int64_t bn_grid_row_bytes(bn_grid grid, int64_t cols)
 {
-    return bn_grid_dtype(grid) == BN_T2 ? (cols + 3) / 4 : cols;
+    return bn_code_row_bytes(bn_grid_dtype(grid), cols);
 }
 
 /* Half the distance of two codes. */

@@ -33,8 +33,9 @@ static back_job job_of(const bn_backend *backend, const bn_op_call *c)
                   .I = c->in[2].shape[1],
                   .bf16 = c->params->weight.backward == BN_BACKWARD_BF16,
                   .dy = bn_fast_data(&c->dout)};
-    j.step_group = bn_group_length(j.I, c->params->weight.act_group);
-    j.steps = bn_tensor_numel(&c->in[1]) == 1 ? 0 : bn_ceil_div(j.I, j.step_group);
+    const int64_t steps = bn_step_group(&c->params->weight, &c->in[1]);
+    j.step_group = bn_group_length(j.I, steps);
+    j.steps = steps == BN_PER_TENSOR ? 0 : bn_groups_per_row(j.I, steps);
     j.group = bn_group_length(j.I, c->params->weight.group_size);
     j.groups = bn_groups_per_row(j.I, c->params->weight.group_size);
     return j;

@@ -233,7 +233,7 @@ static product weight_product(const bn_op_call *c)
                  .K = bn_tensor_rows(&c->in[0]),
                  .codes = &c->in[0],
                  .by_column = true};
-    p.group = bn_group_length(p.N, c->params->weight.act_group);
+    p.group = bn_group_length(p.N, bn_step_group(&c->params->weight, &c->in[1]));
     p.group_panels = bn_ceil_div(p.group, BN_FIXED_COLS);
     return p;
 }
@@ -296,10 +296,10 @@ static void weight_gradient(const bn_backend *backend, const bn_op_call *c)
     product p = weight_product(c);
     place(&p, backend, c, 2);
     const int64_t groups = bn_ceil_div(p.N, p.group);
-    const int64_t stride = bn_tensor_numel(&c->in[1]) == 1 ? 0 : groups;
+    const int64_t G = bn_step_group(&c->params->weight, &c->in[1]);
     for (int64_t g = 0; g < groups; g++)
         for (int64_t r = 0; r < p.K; r++)
-            p.factor[g * p.K + r] = bn_fast_in(c, 1)[r * stride + g];
+            p.factor[g * p.K + r] = bn_fast_in(c, 1)[bn_scale_index(r, g, p.N, G)];
     run(backend, &p);
 }
 

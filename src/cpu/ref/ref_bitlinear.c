@@ -52,7 +52,7 @@ static void input_gradient(const bn_op_call *c, real *dx)
     int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
     const bool bf16 = c->params->weight.backward == BN_BACKWARD_BF16;
     const bn_dtype dtype = c->in[2].dtype;
-    const int64_t row_bytes = dtype == BN_T2 ? bn_t2_row_bytes(I) : I;
+    const int64_t row_bytes = bn_code_row_bytes(dtype, I);
     const uint8_t *codes = ref_data(&c->in[2]);
     const real *dy = ref_dout(c), *scale = ref_in(c, 3);
     for (int64_t r = 0; r < R; r++) {
@@ -71,21 +71,13 @@ static void input_gradient(const bn_op_call *c, real *dx)
     }
 }
 
-/* Of the activation: BN_PER_TENSOR, BN_PER_ROW or elements per step of a row. */
-static int64_t step_group(const bn_op_call *c)
-{
-    if (c->params->weight.act_group)
-        return c->params->weight.act_group;
-    return bn_tensor_numel(&c->in[1]) == 1 ? BN_PER_TENSOR : BN_PER_ROW;
-}
-
 /* dw[o,i] = sum_r dy[r,o] (x_q[r,i] step[r]), or step[r,i/G]
  * bf16: sum_r bf16(dy[r,o] step[r]) x_q[r,i] */
 static void weight_gradient(const bn_op_call *c, real *dw)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
     const bool bf16 = c->params->weight.backward == BN_BACKWARD_BF16;
-    const int64_t G = step_group(c);
+    const int64_t G = bn_step_group(&c->params->weight, &c->in[1]);
     const int8_t *codes = ref_data(&c->in[0]);
     const real *dy = ref_dout(c), *step = ref_in(c, 1);
     for (int64_t o = 0; o < O; o++) {
@@ -111,7 +103,7 @@ static void input_gradient16(const bn_op_call *c, real *dx)
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
     int64_t G = c->params->weight.group_size, length = bn_group_length(I, G);
     const bn_dtype dtype = c->in[2].dtype;
-    const int64_t row_bytes = dtype == BN_T2 ? bn_t2_row_bytes(I) : I;
+    const int64_t row_bytes = bn_code_row_bytes(dtype, I);
     const uint8_t *codes = ref_data(&c->in[2]);
     const real *dy = ref_dout(c), *scale = ref_in(c, 3);
     real u[BN_FIXED_BLOCK];
@@ -137,7 +129,7 @@ static void input_gradient16(const bn_op_call *c, real *dx)
 static void weight_gradient16(const bn_op_call *c, real *dw)
 {
     int64_t R = bn_tensor_rows(&c->in[0]), O = c->in[2].shape[0], I = c->in[2].shape[1];
-    const int64_t G = step_group(c), length = bn_group_length(I, G);
+    const int64_t G = bn_step_group(&c->params->weight, &c->in[1]), length = bn_group_length(I, G);
     const int8_t *codes = ref_data(&c->in[0]);
     const real *dy = ref_dout(c), *x_step = ref_in(c, 1);
     real u[BN_FIXED_BLOCK];
