@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/signals.h"
 #include "base/timer.h"
 #include "tools/measure.h"
 #include "tools/tool.h"
@@ -40,7 +41,7 @@ static const bn_program program = {
     positionals,
     "The text is cut into windows as long as in training; every token but the first is\n"
     "predicted once. Loss is in nats per token. Exit codes: 0 done, 1 failure, 2 usage, 65 bad\n"
-    "data or model file, 66 input missing, 69 no device.\n"};
+    "data or model file, 66 input missing, 69 no device, 75 interrupted.\n"};
 
 static bn_status print_json(const bn_loaded *loaded, const char *data, const bn_score *score,
                             double seconds)
@@ -138,6 +139,7 @@ static bn_status run(void *arg)
     const struct args *args = arg;
     bn_tool_model model;
     BN_TRY(check_args(args));
+    BN_TRY(bn_signals_install());
     BN_TRY(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
     bn_status status = score(args, &model.loaded);
     bn_tool_close(&model);

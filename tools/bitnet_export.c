@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/signals.h"
 #include "tools/c_header_export.h"
 #include "tools/export_job.h"
 #include "tools/gguf_export.h"
@@ -56,7 +57,8 @@ static const bn_program program = {
     "scale per tensor; bf16 and float32 hold any model; shadow holds the weights that are\n"
     "trained, for transformers to quantize and train on. FILE.report.json says what was\n"
     "stored how and how it was verified. Exit codes: 0 done, 1 failure, 2 usage, 3 the file\n"
-    "differs from the model (it is removed), 65 bad model file, 66 input missing, 74 I/O.\n"};
+    "differs from the model (it is removed), 65 bad model file, 66 input missing, 74 I/O, 75\n"
+    "interrupted: nothing was written.\n"};
 
 static bn_status choose(const char *option, const char *word, const bn_encoding *choices, int count,
                         bn_encoding *out)
@@ -256,6 +258,7 @@ static bn_status run(void *arg)
     bn_export_format format;
     const export_format *target = NULL;
     BN_TRY(check_args(args, &format, &target));
+    BN_TRY(bn_signals_install());
     BN_TRY(bn_tool_open(args->model, &args->where, false, &model));
     bn_status status = check_kind(target, &model.loaded);
     if (status == BN_OK)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "base/signals.h"
 
 static bn_status record(bn_evaluator *e)
 {
@@ -67,6 +68,7 @@ bn_status bn_evaluator_run(bn_evaluator *evaluator, const void *input, const int
 {
     bn_backend *be = evaluator->model->backend;
     const bn_run run = {0};
+    BN_TRY(bn_signals_poll());
     BN_TRY(bn_model_put_input(evaluator->model, &evaluator->input, input));
     BN_TRY(be->upload(be, &evaluator->labels, labels));
     BN_TRY(bn_tape_forward(evaluator->tape, &run));

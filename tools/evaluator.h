@@ -24,7 +24,7 @@ bn_status bn_evaluator_init(const bn_model *model, int64_t batch, int64_t time,
 void bn_evaluator_clear(bn_evaluator *evaluator); /* {0} is fine */
 
 /* Mean loss in nats over the labels that are not BN_LABEL_IGNORE; `input` as
- * for bn_model_put_input(). */
+ * for bn_model_put_input(). Polls for signals (bn_signals_poll). */
 bn_status bn_evaluator_run(bn_evaluator *evaluator, const void *input, const int32_t *labels,
                            double *loss) BN_MUST_CHECK;
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/signals.h"
 #include "interop/gguf_arch.h"
 #include "quant/pack.h"
 #include "quant/quantize.h"
@@ -176,8 +177,11 @@ bn_status bn_gguf_set_write(const char *path, const bn_gguf_meta *meta, const bn
         return bn_error_nomem("the header", 2 * (size_t)set->count * sizeof *specs);
     BN_TRY_OUT(list_specs(set, layout, specs, &names, &count));
     BN_TRY_OUT(bn_gguf_create(path, meta, specs, count, &w));
-    for (int i = 0; i < set->count && status == BN_OK; i++)
-        status = put_item(w, &set->items[i], bn_gguf_item_type(&set->items[i], layout));
+    for (int i = 0; i < set->count && status == BN_OK; i++) {
+        status = bn_signals_poll();
+        if (status == BN_OK)
+            status = put_item(w, &set->items[i], bn_gguf_item_type(&set->items[i], layout));
+    }
     status = bn_gguf_finish(w, status);
 out:
     bn_strings_clear(&names);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/signals.h"
 #include "quant/quantize.h"
 #include "tools/hf_import.h"
 
@@ -151,6 +152,7 @@ static bn_status collect(job *j)
         BN_TRY(bn_export_collect_model(source->model, &j->set));
     }
     for (int i = 0; i < j->set.count; i++) {
+        BN_TRY(bn_signals_poll());
         if (j->set.items[i].coded && j->folder.weights == BN_HF_FLOAT)
             BN_TRY(flatten(&j->set.items[i]));
         round_item(j, &j->set.items[i]);

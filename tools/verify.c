@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/signals.h"
 #include "checkpoint/h5file.h"
 #include "quant/pack.h"
 
@@ -211,6 +212,7 @@ static bn_status check_file(bn_h5_reader *file, const bn_packed_info *info,
     for (int i = 0; i < set->count; i++) {
         const bn_export_item *item = &set->items[i];
         const check c = {file, item, bn_export_encoding(item, format)};
+        BN_TRY(bn_signals_poll());
         BN_TRY(check_item(&c));
         arrays += item->coded ? 2 : 1;
     }

@@ -33,3 +33,8 @@ int bn_signals_received(void)
 {
     return atomic_load(&received);
 }
+
+bn_status bn_signals_poll(void)
+{
+    return bn_signals_received() ? bn_error(BN_INTERRUPTED, "interrupted") : BN_OK;
+}

@@ -15,4 +15,7 @@ bn_status bn_signals_install(void) BN_MUST_CHECK;
 /* 0, or the number of the signal that arrived. */
 int bn_signals_received(void);
 
+/* For loops that have nothing to save: BN_INTERRUPTED once one has arrived. */
+bn_status bn_signals_poll(void) BN_MUST_CHECK;
+
 #endif

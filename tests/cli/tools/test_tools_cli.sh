@@ -358,4 +358,34 @@ done
 run eval cut.h5 --data text.txt
 refused 65 cut.h5
 
+# ---- interrupted ----
+# A signal as soon as the program looks for it, in a text of a million bytes.
+cat >interrupt.py <<'PY'
+import re, signal, subprocess, sys, time
+number = getattr(signal, "SIG" + sys.argv[1])
+p = subprocess.Popen(sys.argv[2:])
+def watched():
+    with open(f"/proc/{p.pid}/status") as f:
+        return int(re.search(r"SigCgt:\s*(\w+)", f.read())[1], 16) >> (number - 1) & 1
+while p.poll() is None and not watched():
+    time.sleep(0.002)
+p.send_signal(number)
+sys.exit(p.wait())
+PY
+make_text 20000 >large.txt
+interrupted() { # interrupted SIGNAL PROGRAM ARGS...
+    program=bitnet-$2
+    command="$*"
+    "$python" interrupt.py "$1" "$bin/$program" $3 >o 2>e
+    status=$?
+    refused 75 'interrupted'
+}
+for signal in INT TERM; do
+    interrupted $signal eval "model.h5 --data large.txt --threads 1"
+    for format in hdf5 gguf 'safetensors --hf-weights bf16'; do
+        interrupted $signal export "out -o stopped --format $format --data large.txt --force"
+        [ -z "$(find . -maxdepth 1 -name 'stopped*')" ] || fail "something is left"
+    done
+done
+
 finish

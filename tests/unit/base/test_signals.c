@@ -12,8 +12,11 @@ static void test_first_is_polled(void **state)
     (void)state;
     assert_ok(bn_signals_install());
     assert_int_equal(bn_signals_received(), 0);
+    assert_ok(bn_signals_poll());
     raise(SIGTERM);
     assert_int_equal(bn_signals_received(), SIGTERM);
+    assert_int_equal(bn_signals_poll(), BN_INTERRUPTED);
+    assert_string_equal(bn_error_text(), "interrupted");
     assert_ok(bn_signals_install());
     assert_int_equal(bn_signals_received(), 0);
     raise(SIGINT);
