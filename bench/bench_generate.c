@@ -63,7 +63,8 @@ static bn_status time_sequences(bench *b, const workload *w, const generation *g
     m.logits = malloc((size_t)(sequences * g->vocab) * sizeof *m.logits);
     if (!m.logits)
         return bn_error_nomem("logits", (size_t)(sequences * g->vocab) * sizeof *m.logits);
-    BN_TRY_OUT(bn_session_new_many(g->model, 0, sequences, &m.session));
+    BN_TRY_OUT(
+        bn_session_new_with(g->model, &(bn_session_options){.sequences = sequences}, &m.session));
     for (int64_t i = 0; i < sequences; i++) {
         bn_session_select(m.session, i);
         BN_TRY_OUT(bn_session_feed(m.session, g->ids, m.position, NULL));

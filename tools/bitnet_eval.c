@@ -11,7 +11,7 @@
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *data, *adapter;
+    const char *model, *data, *adapter, *cache_type;
     bool json, validation_split;
     int64_t max_batches, batch_size;
     bn_tool_where where;
@@ -27,6 +27,7 @@ static const bn_option options[] = {
     {"batch-size", 0, "N", BN_OPT_I64, offsetof(struct args, batch_size),
      "sequences at a time; 0 takes that of the training run (0)"},
     {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
+    BN_TOOL_CACHE_OPTION(struct args, cache_type),
     BN_TOOL_ADAPTER_OPTION(struct args, adapter),
     BN_TOOL_WHERE_OPTIONS(struct args),
     {0}};
@@ -124,7 +125,13 @@ static bn_status score(const struct args *args, const bn_loaded *loaded)
     const bn_part part = args->validation_split ? BN_PART_HELD_OUT : BN_PART_ALL;
     bn_measure measure;
     bn_score found;
+    int cache_bits;
+    BN_TRY(bn_kv_cache_bits(args->cache_type, &cache_bits));
+    if (cache_bits && bn_model_is_classifier(loaded->model))
+        return bn_error(BN_USAGE, "--cache-type %s: %s is an mlp, which has no KV cache",
+                        args->cache_type, loaded->path);
     BN_TRY(bn_measure_open(loaded, args->data, part, &measure));
+    measure.cache_bits = cache_bits;
     const double start = bn_seconds();
     bn_status status =
         bn_measure_score(&measure, loaded->model, args->batch_size, args->max_batches, &found);
@@ -148,6 +155,6 @@ static bn_status run(void *arg)
 
 int main(int argc, char **argv)
 {
-    struct args args = {.where = BN_TOOL_WHERE_DEFAULT};
+    struct args args = {.cache_type = "float32", .where = BN_TOOL_WHERE_DEFAULT};
     return bn_tool_main(&program, run, &args, argc, argv);
 }

@@ -7,12 +7,13 @@
 
 #include "base/fs.h"
 #include "base/timer.h"
+#include "model/kv_cache.h"
 #include "model/sampler.h"
 #include "model/session.h"
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *prompt_file, *prompts_file, *stop, *adapter;
+    const char *model, *prompt_file, *prompts_file, *stop, *adapter, *cache_type;
     bn_strings prompts;
     int64_t tokens, top_k;
     double temperature, top_p;
@@ -42,6 +43,7 @@ static const bn_option options[] = {
      "end before this text would appear"},
     {"int8-head", 0, NULL, BN_OPT_FLAG, offsetof(struct args, int8_head),
      "round the output head to int8: faster where the vocabulary is large, not the same numbers"},
+    BN_TOOL_CACHE_OPTION(struct args, cache_type),
     {"no-echo", 0, NULL, BN_OPT_FLAG, offsetof(struct args, no_echo), "do not print the prompt"},
     {"quiet", 'q', NULL, BN_OPT_FLAG, offsetof(struct args, quiet), "no statistics"},
     BN_TOOL_ADAPTER_OPTION(struct args, adapter),
@@ -306,14 +308,15 @@ static bn_status generate(run_state *run)
     return BN_OK;
 }
 
-static void report(int64_t prompt, double prompt_s, int64_t made, int64_t texts, double made_s)
+static void report(const run_state *run, int64_t prompt, double prompt_s, int64_t made,
+                   double made_s)
 {
     fprintf(stderr, "bitnet-generate: prompt %lld tokens, %.0f tokens/s", (long long)prompt,
             (double)prompt / prompt_s);
-    if (made > texts) /* the first token comes with the prompt */
+    if (made > run->n) /* the first token comes with the prompt */
         fprintf(stderr, "; generated %lld tokens, %.0f tokens/s", (long long)made,
-                (double)(made - texts) / made_s);
-    fprintf(stderr, "\n");
+                (double)(made - run->n) / made_s);
+    fprintf(stderr, "; KV cache %zu bytes per token\n", bn_session_token_bytes(run->session));
 }
 
 /* Encodes and feeds a prompt, or its last tokens that fit; *fed += tokens. */
@@ -356,7 +359,7 @@ static bn_status run_session(run_state *run)
     if (run->n == 1 && isatty(STDOUT_FILENO))
         BN_TRY(write_bytes("\n", 1));
     if (!run->args->quiet)
-        report(fed, middle - begin, made, run->n, end - middle);
+        report(run, fed, middle - begin, made, end - middle);
     return BN_OK;
 }
 
@@ -408,7 +411,9 @@ static bn_status run_program(void *arg)
     bn_tool_model model = {0};
     bn_status status = BN_OK;
     run_state run = {.args = args};
+    bn_session_options session = {0};
     BN_TRY_OUT(check_args(args));
+    BN_TRY_OUT(bn_kv_cache_bits(args->cache_type, &session.cache_bits));
     BN_TRY_OUT(read_prompts(&run));
     BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
     BN_TRY_OUT(bn_loaded_expect(&model.loaded, BN_KIND_TRANSFORMER));
@@ -419,7 +424,8 @@ static bn_status run_program(void *arg)
     BN_TRY_OUT(run_alloc(&run, model.loaded.model->vocab));
     if (args->int8_head)
         BN_TRY_OUT(bn_model_quantize_head(model.loaded.model));
-    BN_TRY_OUT(bn_session_new_many(model.loaded.model, 0, run.n, &run.session));
+    session.sequences = run.n;
+    BN_TRY_OUT(bn_session_new_with(model.loaded.model, &session, &run.session));
     BN_TRY_OUT(run_session(&run));
 out:
     run_clear(&run);
@@ -435,6 +441,7 @@ int main(int argc, char **argv)
                         .top_k = 40,
                         .top_p = 0.95,
                         .seed = 1337,
+                        .cache_type = "float32",
                         .where = BN_TOOL_WHERE_DEFAULT};
     return bn_tool_main(&program, run_program, &args, argc, argv);
 }

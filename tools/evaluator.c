@@ -12,7 +12,7 @@ static bn_status record(bn_evaluator *e)
     bn_graph graph = {.tape = e->tape};
     bn_tape_no_grad_push(e->tape);
     e->loss = bn_model_score(e->model, &graph, bn_tape_input(e->tape, &e->input),
-                             bn_tape_input(e->tape, &e->labels), &e->logits);
+                             bn_tape_input(e->tape, &e->labels), e->cache.layers, &e->logits);
     bn_tape_retain(e->tape, e->loss);
     if (e->host_logits)
         bn_tape_retain(e->tape, e->logits);
@@ -36,12 +36,14 @@ static bn_status alloc_batch(bn_evaluator *e, int64_t batch, int64_t time)
     return e->host_logits ? BN_OK : bn_error_nomem("the logits of a batch", bytes);
 }
 
-bn_status bn_evaluator_init(const bn_model *model, int64_t batch, int64_t time, bn_evaluator *out)
+bn_status bn_evaluator_init(const bn_model *model, const bn_windows *w, bn_evaluator *out)
 {
     bn_status status = BN_OK;
     bn_backend *be = model->backend;
     *out = (bn_evaluator){.model = model};
-    BN_TRY_OUT(alloc_batch(out, batch, time));
+    BN_TRY_OUT(alloc_batch(out, w->batch, w->time));
+    if (w->cache_bits)
+        BN_TRY_OUT(bn_kv_cache_init(model, be, w->batch, w->time, w->cache_bits, &out->cache));
     BN_TRY_OUT(record(out));
     BN_TRY_OUT(be->alloc(be, bn_tape_memory_of(out->tape).arena, &out->arena));
     BN_TRY_OUT(bn_tape_bind(out->tape, &out->arena));
@@ -58,6 +60,7 @@ void bn_evaluator_clear(bn_evaluator *evaluator)
         bn_tape_free(evaluator->tape);
         be->release(be, &evaluator->arena);
         be->release(be, &evaluator->memory);
+        bn_kv_cache_clear(&evaluator->cache);
         free(evaluator->host_logits);
     }
     *evaluator = (bn_evaluator){0};
@@ -110,16 +113,16 @@ double bn_score_bits_per_byte(const bn_score *score)
 }
 
 bn_status bn_score_span(const bn_model *model, bn_span span, const bn_tokenizer *tokenizer,
-                        int64_t batch, int64_t time, int64_t max_batches, bn_score *out)
+                        const bn_windows *w, bn_score *out)
 {
     bn_status status = BN_OK;
     bn_evaluator evaluator;
     bn_eval_batches batches;
     bn_eval_count count;
-    const size_t n = (size_t)(batch * time);
+    const size_t n = (size_t)(w->batch * w->time);
     *out = (bn_score){0};
-    BN_TRY(bn_eval_batches_init(&batches, span, tokenizer, time, batch, max_batches));
-    BN_TRY(bn_evaluator_init(model, batch, time, &evaluator));
+    BN_TRY(bn_eval_batches_init(&batches, span, tokenizer, w->time, w->batch, w->max_batches));
+    BN_TRY(bn_evaluator_init(model, w, &evaluator));
     int32_t *tokens = malloc(2 * n * sizeof *tokens);
     if (!tokens) {
         status = bn_error_nomem("a batch", 2 * n * sizeof *tokens);
@@ -148,7 +151,7 @@ bn_status bn_score_rows(const bn_model *model, bn_rows rows, int64_t batch, int6
     const int64_t total = bn_ceil_div(rows.count, batch);
     *out = (bn_score){.total = total,
                       .batches = max_batches > 0 && max_batches < total ? max_batches : total};
-    BN_TRY(bn_evaluator_init(model, batch, 1, &evaluator));
+    BN_TRY(bn_evaluator_init(model, &(bn_windows){.batch = batch, .time = 1}, &evaluator));
     float *x = malloc(inputs * sizeof *x);
     int32_t *labels = malloc((size_t)batch * sizeof *labels);
     if (!x || !labels) {

@@ -4,11 +4,21 @@
 #define BN_TOOLS_EVALUATOR_H
 
 #include "data/table.h"
-#include "model/model.h"
+#include "model/kv_cache.h"
+
+/* How a text is cut. */
+typedef struct bn_windows {
+    int64_t batch, time; /* windows at a time, and their length */
+    int64_t max_batches; /* as in bn_eval_batches_init() */
+    /* 8 or 4: attention sees keys and values as a KV cache of codes gives them
+     * (model/kv_cache.h); 0: as they are */
+    int cache_bits;
+} bn_windows;
 
 /* One recorded graph: input as bn_model_input(), labels i32 [batch, time]. */
 typedef struct bn_evaluator {
     const bn_model *model; /* borrowed */
+    bn_kv_cache cache;     /* with windows.cache_bits */
     bn_tape *tape;
     bn_buffer arena, memory;
     bn_tensor input, labels;
@@ -19,7 +29,7 @@ typedef struct bn_evaluator {
 /* The model must outlive the evaluator; time <= model->positions (an MLP takes
  * batch * time examples). *out need
  * not be initialised; on failure it is cleared. */
-bn_status bn_evaluator_init(const bn_model *model, int64_t batch, int64_t time,
+bn_status bn_evaluator_init(const bn_model *model, const bn_windows *windows,
                             bn_evaluator *out) BN_MUST_CHECK;
 void bn_evaluator_clear(bn_evaluator *evaluator); /* {0} is fine */
 
@@ -57,11 +67,9 @@ static inline double bn_score_accuracy(const bn_score *score)
 double bn_score_perplexity(const bn_score *score);
 double bn_score_bits_per_byte(const bn_score *score);
 
-/* Loss over a span in windows of `time` tokens; max_batches as in
- * bn_eval_batches_init(). BN_FAIL if it is not finite. */
+/* Loss over a span. BN_FAIL if it is not finite. */
 bn_status bn_score_span(const bn_model *model, bn_span span, const bn_tokenizer *tokenizer,
-                        int64_t batch, int64_t time, int64_t max_batches,
-                        bn_score *out) BN_MUST_CHECK;
+                        const bn_windows *windows, bn_score *out) BN_MUST_CHECK;
 
 /* Loss and right answers of an MLP over rows of a table, likewise. */
 bn_status bn_score_rows(const bn_model *model, bn_rows rows, int64_t batch, int64_t max_batches,

@@ -25,9 +25,12 @@ bn_status bn_measure_score(const bn_measure *m, const bn_model *model, int64_t b
 {
     if (batch == 0)
         batch = m->config->training.batch_size;
+    const bn_windows windows = {.batch = batch,
+                                .time = bn_window_length(m->config),
+                                .max_batches = max_batches,
+                                .cache_bits = m->cache_bits};
     return m->table.table ? bn_score_rows(model, m->table.rows, batch, max_batches, out)
-                          : bn_score_span(model, m->text.span, m->tokenizer, batch,
-                                          bn_window_length(m->config), max_batches, out);
+                          : bn_score_span(model, m->text.span, m->tokenizer, &windows, out);
 }
 
 bn_status bn_measure_loss(const bn_measure *m, const bn_model *model, int64_t max_batches,

@@ -13,6 +13,7 @@ typedef struct bn_measure {
     const char *name;              /* of the data */
     bn_text_source text;
     bn_table_source table; /* of an MLP */
+    int cache_bits;        /* as in bn_windows; may be set */
 } bn_measure;
 
 /* `data` and `part` as in bn_text_source_open(); `loaded` has the kind, config and

@@ -169,7 +169,8 @@ bn_status bn_sample_score(const bn_sample *sample, const bn_model *model, bn_sco
     bn_evaluator evaluator;
     bn_status status = BN_OK;
     *out = (bn_score){.batches = sample->batches, .total = sample->batches};
-    BN_TRY(bn_evaluator_init(model, sample->batch, sample->time, &evaluator));
+    BN_TRY(bn_evaluator_init(model, &(bn_windows){.batch = sample->batch, .time = sample->time},
+                             &evaluator));
     for (int64_t i = 0; i < sample->batches; i++)
         BN_TRY_OUT(bn_score_add(&evaluator, bn_sample_input(sample, i),
                                 sample->labels + i * batch_labels(sample), sample->counts[i], out));

@@ -87,6 +87,15 @@ bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where, con
         "adapter", 0, "PATH", BN_OPT_STRING, offsetof(type, member),                               \
             "adapter over MODEL: output folder, checkpoint, or folder of PEFT"                     \
     }
+
+/* Option row for a member that takes the word of a KV cache's type
+ * (bn_kv_cache_bits). */
+#define BN_TOOL_CACHE_OPTION(type, member)                                                         \
+    {                                                                                              \
+        "cache-type", 0, "TYPE", BN_OPT_STRING, offsetof(type, member),                            \
+            "elements of the KV cache: float32, or int8 or int4 in a quarter or less of the "      \
+            "memory (float32)"                                                                     \
+    }
 void bn_tool_close(bn_tool_model *model); /* {0} is fine */
 
 /* "bitnet-qat 0.1.0" */

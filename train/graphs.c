@@ -41,7 +41,7 @@ static bn_status record_evaluate(const bn_model *model, const bn_tensor *input,
     bn_graph graph = {.tape = tape};
     bn_tape_no_grad_push(tape);
     out->evaluate_loss = bn_model_score(model, &graph, bn_tape_input(tape, input),
-                                        bn_tape_input(tape, labels), &out->evaluate_logits);
+                                        bn_tape_input(tape, labels), NULL, &out->evaluate_logits);
     bn_tape_retain(tape, out->evaluate_loss);
     if (bn_model_is_classifier(model))
         bn_tape_retain(tape, out->evaluate_logits);

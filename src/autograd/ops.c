@@ -117,9 +117,10 @@ bn_value bn_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, int64_t he
 }
 
 bn_value bn_kv_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, bn_value k_cache,
-                         bn_value v_cache, int64_t heads, int64_t kv_heads)
+                         bn_value v_cache, int64_t heads, int64_t kv_heads, int cache_bits)
 {
-    return record(t, BN_OP_KV_ATTENTION, &(bn_op_params){.attention = {heads, kv_heads}}, 5,
+    return record(t, BN_OP_KV_ATTENTION,
+                  &(bn_op_params){.attention = {heads, kv_heads, cache_bits}}, 5,
                   (bn_value[]){q, k, v, k_cache, v_cache});
 }
 

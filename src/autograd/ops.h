@@ -34,7 +34,7 @@ bn_value bn_hadamard(bn_tape *t, bn_value x);
 bn_value bn_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, int64_t heads,
                       int64_t kv_heads);
 bn_value bn_kv_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, bn_value k_cache,
-                         bn_value v_cache, int64_t heads, int64_t kv_heads);
+                         bn_value v_cache, int64_t heads, int64_t kv_heads, int cache_bits);
 bn_value bn_softmax(bn_tape *t, bn_value x);
 bn_value bn_cross_entropy(bn_tape *t, bn_value logits, bn_value labels, int32_t ignore_index);
 bn_value bn_linear_cross_entropy(bn_tape *t, bn_value x, bn_value weight, bn_value labels,

@@ -94,6 +94,7 @@ struct bn_backend {
     unsigned backwards;
     /* WEIGHT_QUANT makes ternary codes by the mean alone; no WEIGHT_ESTIMATOR. */
     bool ternary_only;
+    bool kv_codes; /* its KV_ATTENTION knows caches of codes */
     bn_kernel_row rows[BN_OP_COUNT];
 
     /* Memory. alloc() gives zeroed memory aligned to BN_ALIGN. */

@@ -3,6 +3,7 @@
 #ifndef BN_BACKEND_OP_H
 #define BN_BACKEND_OP_H
 
+#include "tensor/kv_codes.h"
 #include "tensor/scheme.h"
 #include "tensor/tensor.h"
 
@@ -104,7 +105,8 @@ typedef union bn_op_params {
     } rope;
     struct {
         int64_t heads, kv_heads;
-    } attention; /* ATTENTION, KV_ATTENTION */
+        int cache_bits; /* KV_ATTENTION: 8 or 4: caches of codes; 0: of reals */
+    } attention;        /* ATTENTION, KV_ATTENTION */
     struct {
         int32_t ignore_index; /* rows with this label count for nothing */
         int64_t chunk_rows;   /* LINEAR_CROSS_ENTROPY: rows of logits at once */
@@ -165,6 +167,14 @@ typedef struct bn_op_call {
 /* The rows of a KV_ATTENTION call in its caches: BN_FAIL where a sequence or a
  * position is outside them. */
 bn_status bn_op_check_cache(const bn_op_call *call) BN_MUST_CHECK;
+
+/* How the rows of a KV_ATTENTION call's caches lie, where they hold codes. */
+static inline bn_kv_codes bn_op_kv_codes(const bn_op_call *c)
+{
+    return (bn_kv_codes){.bits = c->params->attention.cache_bits,
+                         .heads = c->params->attention.kv_heads,
+                         .head_dim = c->in[0].shape[2] / c->params->attention.heads};
+}
 
 /* Positions of a KV cache: its rows per sequence. */
 static inline int64_t bn_cache_positions(const bn_tensor *cache)

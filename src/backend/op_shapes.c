@@ -254,10 +254,14 @@ static bn_status infer_attention(bn_op_call *c, bn_dtype real)
 static bn_status infer_kv_attention(bn_op_call *c, bn_dtype real)
 {
     BN_TRY(check_heads(c, real));
+    const bn_kv_codes codes = bn_op_kv_codes(c);
+    NEED(codes.bits == 0 || bn_kv_bits_ok(codes.bits), "cache_bits must be 8, 4 or 0");
+    const bn_dtype dtype = codes.bits ? BN_U8 : real;
+    const int64_t cols = codes.bits ? bn_kv_row_bytes(&codes) : c->in[1].shape[2];
     for (int i = 3; i <= 4; i++)
-        NEED((is(&c->in[i], real, 2) || is(&c->in[i], real, 3)) &&
-                 bn_tensor_cols(&c->in[i]) == c->in[1].shape[2],
-             "caches must be real [sequences, positions, kv_heads*head_dim]");
+        NEED((is(&c->in[i], dtype, 2) || is(&c->in[i], dtype, 3)) &&
+                 bn_tensor_cols(&c->in[i]) == cols,
+             "caches must be real [sequences, positions, kv_heads*head_dim], or u8 rows of codes");
     NEED(c->in[0].shape[0] <= (c->in[3].ndim == 3 ? c->in[3].shape[0] : 1),
          "the caches must have a sequence for each of the batch");
     NEED(bn_tensor_same_shape(&c->in[3], &c->in[4]), "both caches must have one shape");

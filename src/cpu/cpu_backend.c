@@ -137,6 +137,7 @@ static bn_status cpu_new(const char *name, bn_dtype real, size_t memory_limit, b
         .real = real,
         .weights = 1u << BN_I8,
         .backwards = 1u << BN_BACKWARD_FLOAT32 | 1u << BN_BACKWARD_BF16 | 1u << BN_BACKWARD_INT16,
+        .kv_codes = true,
         .alloc = cpu_alloc,
         .release = cpu_release,
         .upload = cpu_upload,

@@ -35,7 +35,8 @@ bn_value bn_attention_layer_forward(const bn_attention_layer *layer, bn_graph *g
     q = bn_rope(t, q, rope, layer->head_dim);
     k = bn_rope(t, k, rope, layer->head_dim);
     bn_value o = cache ? bn_kv_attention(t, q, k, v, bn_tape_input(t, &cache->k),
-                                         bn_tape_input(t, &cache->v), layer->heads, layer->kv_heads)
+                                         bn_tape_input(t, &cache->v), layer->heads, layer->kv_heads,
+                                         cache->bits)
                        : bn_attention(t, q, k, v, layer->heads, layer->kv_heads);
     bn_linear_input normed = bn_linear_input_of(bn_norm_layer_forward(&layer->sub_norm, g, o));
     return bn_linear_layer_forward(&layer->o_proj, g, &normed);

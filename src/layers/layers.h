@@ -121,9 +121,10 @@ typedef struct bn_attention_layer {
     bn_norm_layer sub_norm;
 } bn_attention_layer;
 
-/* Keys and values of earlier positions of one layer, [positions, KV*hd]. */
+/* Keys and values of earlier positions of one layer, as KV_ATTENTION takes them. */
 typedef struct bn_layer_cache {
     bn_tensor k, v;
+    int bits; /* of codes; 0: reals */
 } bn_layer_cache;
 
 bn_status bn_attention_layer_init(bn_attention_layer *layer, const char *name, int64_t hidden,

@@ -134,9 +134,10 @@ bn_value bn_model_head(const bn_model *model, bn_graph *g, bn_value hidden); /* 
  * MLP real [batch * time, features]; labels i32 [batch, time]. */
 bn_value bn_model_logits(const bn_model *model, bn_graph *g, bn_value input);
 bn_value bn_model_loss(const bn_model *model, bn_graph *g, bn_value input, bn_value labels);
-/* The loss, and the logits where they exist as a whole, else BN_NO_VALUE. */
+/* The loss, and the logits where they exist as a whole, else BN_NO_VALUE. `caches`
+ * as in bn_model_hidden(). */
 bn_value bn_model_score(const bn_model *model, bn_graph *g, bn_value input, bn_value labels,
-                        bn_value *logits);
+                        const bn_layer_cache *caches, bn_value *logits);
 bn_tensor bn_model_input(const bn_model *model, int64_t batch, int64_t time);
 
 /* Fills an input from host memory: int32_t, or float for an MLP. */

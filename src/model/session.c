@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/checked.h"
+#include "model/kv_cache.h"
 
 /* One recorded graph for a fixed number of rows. */
 typedef struct session_graph {
@@ -20,8 +20,8 @@ enum { GRAPHS = sizeof graph_rows / sizeof *graph_rows };
 struct bn_session {
     bn_model *model;
     bn_backend *backend;
-    bn_layer_cache *caches; /* one per block */
-    bn_buffer cache_memory, ids_memory, arena;
+    bn_kv_cache cache;
+    bn_buffer ids_memory, arena;
     session_graph graphs[GRAPHS]; /* of one sequence; none for more rows than positions */
     session_graph step;           /* one token of every sequence, where there are several */
     int64_t sequences, selected, capacity;
@@ -31,28 +31,6 @@ struct bn_session {
     float *logits;
 };
 
-/* All K and V caches in one buffer. */
-static bn_status alloc_caches(bn_session *s)
-{
-    const bn_model *model = s->model;
-    bn_backend *be = s->backend;
-    const bn_attention_layer *attn = &model->blocks[0].self_attn;
-    bn_tensor shape =
-        bn_tensor_3d(be->real, s->sequences, s->capacity, attn->kv_heads * attn->head_dim);
-    size_t each = bn_align_up(bn_tensor_bytes(&shape), BN_ALIGN), all;
-    if (!bn_mul_size(each, 2 * (size_t)model->n_blocks, &all))
-        return bn_error_nomem("the KV cache", SIZE_MAX);
-    s->caches = calloc((size_t)model->n_blocks, sizeof *s->caches);
-    if (!s->caches)
-        return bn_error_nomem("the KV cache", (size_t)model->n_blocks * sizeof *s->caches);
-    BN_TRY(be->alloc(be, all, &s->cache_memory));
-    for (int i = 0; i < model->n_blocks; i++) {
-        s->caches[i].k = bn_tensor_at(shape, &s->cache_memory, 2 * (size_t)i * each);
-        s->caches[i].v = bn_tensor_at(shape, &s->cache_memory, (2 * (size_t)i + 1) * each);
-    }
-    return BN_OK;
-}
-
 static bn_status record(bn_session *s, session_graph *graph, int64_t batch, int64_t rows)
 {
     BN_TRY(bn_tape_new(s->backend, &graph->tape));
@@ -60,7 +38,7 @@ static bn_status record(bn_session *s, session_graph *graph, int64_t batch, int6
     bn_graph g = {.tape = graph->tape};
     bn_tape_no_grad_push(graph->tape);
     bn_value ids = bn_tape_input(graph->tape, &graph->ids);
-    bn_value hidden = bn_model_hidden(s->model, &g, ids, s->caches);
+    bn_value hidden = bn_model_hidden(s->model, &g, ids, s->cache.layers);
     if (rows > 1)
         hidden = bn_slice(graph->tape, hidden, 1, rows - 1, 1);
     graph->logits = bn_model_head(s->model, &g, hidden);
@@ -119,10 +97,11 @@ static bool shares_memory(const bn_model *model, const bn_backend *be)
                          be->rows[BN_OP_BITLINEAR].forward == own->rows[BN_OP_BITLINEAR].forward);
 }
 
-static bn_status session_new(bn_model *model, bn_backend *be, int64_t positions, int64_t sequences,
-                             bn_session **out)
+bn_status bn_session_new_with(bn_model *model, const bn_session_options *options, bn_session **out)
 {
     bn_status status = BN_OK;
+    bn_backend *be = options->backend ? options->backend : model->backend;
+    const int64_t positions = options->positions;
     *out = NULL;
     if (!shares_memory(model, be))
         return bn_error(BN_USAGE, "a session on %s cannot read the memory of a model on %s",
@@ -136,9 +115,10 @@ static bn_status session_new(bn_model *model, bn_backend *be, int64_t positions,
     s->model = model;
     s->backend = be;
     s->capacity = positions ? positions : model->positions;
-    s->sequences = sequences;
+    s->sequences = options->sequences ? options->sequences : 1;
     BN_TRY_OUT(alloc_sequences(s));
-    BN_TRY_OUT(alloc_caches(s));
+    BN_TRY_OUT(
+        bn_kv_cache_init(model, be, s->sequences, s->capacity, options->cache_bits, &s->cache));
     BN_TRY_OUT(record_all(s));
 out:
     if (status != BN_OK)
@@ -146,6 +126,11 @@ out:
     else
         *out = s;
     return status;
+}
+
+bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
+{
+    return bn_session_new_with(model, &(bn_session_options){.positions = positions}, out);
 }
 
 static void free_graphs(bn_session *s)
@@ -164,31 +149,14 @@ bn_status bn_session_use(bn_session *s, const bn_adapter *adapter)
     return record_all(s);
 }
 
-bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out)
-{
-    return session_new(model, model->backend, positions, 1, out);
-}
-
-bn_status bn_session_new_on(bn_model *model, bn_backend *be, int64_t positions, bn_session **out)
-{
-    return session_new(model, be, positions, 1, out);
-}
-
-bn_status bn_session_new_many(bn_model *model, int64_t positions, int64_t sequences,
-                              bn_session **out)
-{
-    return session_new(model, model->backend, positions, sequences, out);
-}
-
 void bn_session_free(bn_session *s)
 {
     if (!s)
         return;
     bn_backend *be = s->backend;
     free_graphs(s);
-    be->release(be, &s->cache_memory);
+    bn_kv_cache_clear(&s->cache);
     be->release(be, &s->ids_memory);
-    free(s->caches);
     free(s->position);
     free(s->at);
     free(s->ids);
@@ -209,6 +177,11 @@ int64_t bn_session_position(const bn_session *s)
 int64_t bn_session_capacity(const bn_session *s)
 {
     return s->capacity;
+}
+
+size_t bn_session_token_bytes(const bn_session *s)
+{
+    return s->cache.token_bytes;
 }
 
 void bn_session_rewind(bn_session *s, int64_t position)

@@ -10,7 +10,7 @@
  *
  * One thread drives a session, and one a backend. A session only reads its model,
  * so several run on one model at the same time if each has a backend of its own
- * (bn_session_new_on()); what they give does not depend on the others. Making and
+ * (bn_session_options); what they give does not depend on the others. Making and
  * freeing them is for one thread at a time.
  */
 #ifndef BN_MODEL_SESSION_H
@@ -27,11 +27,21 @@ typedef struct bn_session bn_session;
 bn_status bn_session_new(bn_model *model, int64_t positions, bn_session **out) BN_MUST_CHECK;
 void bn_session_free(bn_session *session);
 
-/* The same, computing on a backend other than the model's. BN_USAGE unless that
- * can read the model's memory: both in the host's memory, with the same kernels.
- * The backend must outlive the session. */
-bn_status bn_session_new_on(bn_model *model, bn_backend *backend, int64_t positions,
-                            bn_session **out) BN_MUST_CHECK;
+/* What a session may be besides; {0} is what bn_session_new() makes. */
+typedef struct bn_session_options {
+    /* Computes in place of the model's; must outlive the session. BN_USAGE unless it
+     * can read the model's memory: both in the host's memory, with the same kernels. */
+    bn_backend *backend;
+    int64_t positions;
+    /* Several sequences share nothing but the model: each has its own tokens and
+     * position. bn_session_select() says which one the functions below are about (0
+     * at first); bn_session_step() feeds one token to each at once. 0: 1. */
+    int64_t sequences;
+    int cache_bits; /* of the KV cache's elements: 8 or 4 (kv_cache.h); 0: reals */
+} bn_session_options;
+
+bn_status bn_session_new_with(bn_model *model, const bn_session_options *options,
+                              bn_session **out) BN_MUST_CHECK;
 
 /* From now on with this adapter of the model's, or with none (NULL): the graphs are
  * recorded anew, weights and cache stay. What has been fed was seen by the adapter
@@ -39,16 +49,14 @@ bn_status bn_session_new_on(bn_model *model, bn_backend *backend, int64_t positi
  * freed. A session that is made starts with what bn_adapter_use() says. */
 bn_status bn_session_use(bn_session *session, const bn_adapter *adapter) BN_MUST_CHECK;
 
-/* A session of several sequences that share nothing but the model: each has its
- * own tokens and position. bn_session_select() says which one the functions below
- * are about (0 at first); bn_session_step() feeds one token to each at once. */
-bn_status bn_session_new_many(bn_model *model, int64_t positions, int64_t sequences,
-                              bn_session **out) BN_MUST_CHECK;
 void bn_session_select(bn_session *session, int64_t sequence);
 
 int64_t bn_session_position(const bn_session *session); /* tokens fed so far */
 int64_t bn_session_capacity(const bn_session *session);
 void bn_session_rewind(bn_session *session, int64_t position); /* forget later ones */
+
+/* Bytes that a token takes in the KV cache. */
+size_t bn_session_token_bytes(const bn_session *session);
 
 /* Feeds n >= 1 tokens; logits [vocab] of the last one (may be NULL).
  * BN_FAIL when the positions do not suffice. */

@@ -46,22 +46,28 @@ static int64_t chunk_rows(int64_t vocab)
     return vocab >= elements / 16 ? 16 : elements / vocab;
 }
 
-bn_value bn_model_logits(const bn_model *model, bn_graph *g, bn_value input)
+static bn_value logits_of(const bn_model *model, bn_graph *g, bn_value input,
+                          const bn_layer_cache *caches)
 {
     if (bn_model_is_classifier(model))
         return bn_classifier_forward(&model->classifier, g, input);
-    return bn_model_head(model, g, bn_model_hidden(model, g, input, NULL));
+    return bn_model_head(model, g, bn_model_hidden(model, g, input, caches));
+}
+
+bn_value bn_model_logits(const bn_model *model, bn_graph *g, bn_value input)
+{
+    return logits_of(model, g, input, NULL);
 }
 
 bn_value bn_model_score(const bn_model *model, bn_graph *g, bn_value input, bn_value labels,
-                        bn_value *logits)
+                        const bn_layer_cache *caches, bn_value *logits)
 {
     *logits = BN_NO_VALUE;
     if (bn_model_is_classifier(model) || (!model->tied && model->lm_head.is_bit)) {
-        *logits = bn_model_logits(model, g, input);
+        *logits = logits_of(model, g, input, caches);
         return bn_cross_entropy(g->tape, *logits, labels, BN_IGNORE_INDEX);
     }
-    bn_value hidden = bn_model_hidden(model, g, input, NULL);
+    bn_value hidden = bn_model_hidden(model, g, input, caches);
     bn_param *weight = model->tied ? model->embed_tokens.weight : model->lm_head.weight;
     return bn_linear_cross_entropy(g->tape, hidden, bn_tape_param(g->tape, weight), labels,
                                    BN_IGNORE_INDEX, chunk_rows(model->vocab));
@@ -70,5 +76,5 @@ bn_value bn_model_score(const bn_model *model, bn_graph *g, bn_value input, bn_v
 bn_value bn_model_loss(const bn_model *model, bn_graph *g, bn_value input, bn_value labels)
 {
     bn_value logits;
-    return bn_model_score(model, g, input, labels, &logits);
+    return bn_model_score(model, g, input, labels, NULL, &logits);
 }

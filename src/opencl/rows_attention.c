@@ -137,6 +137,10 @@ static bn_status kv_attention_forward(bn_backend *backend, const bn_op_call *c)
     bn_ocl *ocl = bn_ocl_of(backend);
     job j = job_of(c);
     int64_t P = bn_cache_positions(&c->in[3]), first = bn_run_position(c->run, 0);
+    if (c->params->attention.cache_bits)
+        return bn_error(BN_FAIL,
+                        "%s: kv_attention reads caches of reals; device \"cpu\" also codes",
+                        ocl->name);
     if (j.B > 1)
         return bn_error(BN_FAIL, "%s: kv_attention takes one sequence; device \"cpu\" several",
                         ocl->name);

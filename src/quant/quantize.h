@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/checked.h"
+#include "tensor/kv_codes.h"
 #include "tensor/scheme.h"
 
 /* Smallest weight scale and smallest absmax of an activation row. */
@@ -178,6 +179,14 @@ void bn_absmax_quantize_f32(const float *x, int64_t rows, int64_t cols, int64_t 
                             int bits, int8_t *codes, float *step);
 void bn_absmax_quantize_f64(const double *x, int64_t rows, int64_t cols, int64_t group_size,
                             int bits, int8_t *codes, double *step);
+
+/* One row of a KV cache (tensor/kv_codes.h) from x [heads, head_dim]: per group
+ * a = max(max|x|, 1e-5), codes and step as of an activation; and one head of it
+ * back, code * step into x [head_dim]. */
+void bn_kv_encode_f32(const bn_kv_codes *c, const float *x, uint8_t *row);
+void bn_kv_encode_f64(const bn_kv_codes *c, const double *x, uint8_t *row);
+void bn_kv_decode_f32(const bn_kv_codes *c, const uint8_t *row, int64_t head, float *x);
+void bn_kv_decode_f64(const bn_kv_codes *c, const uint8_t *row, int64_t head, double *x);
 
 /* 16-bit fixed point of a block of n <= BN_FIXED_BLOCK terms of the backward pass
  * (docs/numerics.md): z = rne(u * (32767/a)) with a = max(max|u|, 2^-100), NaN

@@ -54,6 +54,8 @@ cp o on-device
 run generate out -p "line 7" -n 5 --temp 0 --device cpu
 expect 0
 cmp -s o on-device || fail "other tokens than on the device"
+run generate out -p "line 7" -n 5 --cache-type int8 --device opencl
+refused 2 'a KV cache of 8 bits does not run on opencl:0'
 run train ok.json --device opencl --selftest
 expect 0
 run train ok.json --device cpu --output-dir out2 --profile

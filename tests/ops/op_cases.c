@@ -593,6 +593,34 @@ static void kv_attention(op_case_list *l)
     l->items[l->count - 1].spec.run = (bn_run){.positions = listed};
 }
 
+/* The same with caches of codes, those of normal numbers. */
+static void kv_codes_case(op_case_list *l, const char *name, int bits, int64_t time, int64_t heads,
+                          int64_t kv_heads, int64_t head_dim, int64_t position)
+{
+    kv_attention_case(l, name, time, heads, kv_heads, head_dim, position);
+    op_case *k = &l->items[l->count - 1];
+    const bn_kv_codes c = {bits, kv_heads, head_dim};
+    const int64_t rows = k->spec.in[3].shape[0];
+    for (int i = 3; i <= 4; i++) {
+        const double *x = k->owned[i];
+        uint8_t *row = operand(k, i, BN_U8, SHAPE(rows, bn_kv_row_bytes(&c)));
+        for (int64_t r = 0; r < rows; r++)
+            bn_kv_encode_f64(&c, x + r * kv_heads * head_dim, row + r * bn_kv_row_bytes(&c));
+        free((void *)(uintptr_t)x);
+    }
+    k->spec.params.attention.cache_bits = bits;
+}
+
+static void kv_codes(op_case_list *l)
+{
+    for (int bits = 8; bits >= 4; bits -= 4) {
+        kv_codes_case(l, "codes, size 1", bits, 1, 1, 1, 1, 0);
+        kv_codes_case(l, "codes, odd", bits, 3, 3, 1, 5, 9);
+        kv_codes_case(l, "codes, one more token", bits, 1, 4, 2, 32, 70);
+        kv_codes_case(l, "codes, a short group", bits, 7, 4, 2, 70, 60);
+    }
+}
+
 static void softmax_case(op_case_list *l, const char *name, int64_t rows, int64_t cols,
                          double scale)
 {
@@ -748,6 +776,7 @@ op_case_list op_cases_new(void)
     hadamard(&list);
     attention(&list);
     kv_attention(&list);
+    kv_codes(&list);
     softmax(&list);
     cross_entropy(&list);
     distill(&list);

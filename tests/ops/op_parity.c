@@ -11,6 +11,7 @@
 
 #include "cpu/cpu.h"
 #include "ops/parity.h"
+#include "quant/quantize.h"
 
 static const char *isa; /* of the kernels under test */
 
@@ -104,6 +105,65 @@ static void cached_attention_equals_attention(void **state)
     }
 }
 
+/* A case of caches of codes, again with the caches of what they decode to: same bits. */
+static void codes_case(bn_backend *backend, const op_case *k)
+{
+    bn_op_instance codes, reals;
+    const bn_kv_codes c = {k->spec.params.attention.cache_bits, k->spec.params.attention.kv_heads,
+                           k->spec.in[0].shape[2] / k->spec.params.attention.heads};
+    const int64_t width = c.heads * c.head_dim, rows = k->spec.in[3].shape[0];
+    const int64_t bytes = bn_kv_row_bytes(&c), first = k->spec.run.position;
+    const int64_t time = k->spec.in[0].shape[1];
+    bn_op_spec spec = k->spec;
+    double *decoded[2];
+    assert_ok(bn_op_instance_init(&codes, backend, &k->spec));
+    assert_ok(bn_op_instance_forward(&codes));
+    spec.params.attention.cache_bits = 0;
+    for (int i = 0; i < 2; i++) {
+        const uint8_t *row = bn_tensor_data(&codes.call.in[3 + i]);
+        decoded[i] = malloc((size_t)(rows * width) * sizeof *decoded[i]);
+        assert_non_null(decoded[i]);
+        for (int64_t at = 0; at < rows * c.heads; at++)
+            bn_kv_decode_f64(&c, row + at / c.heads * bytes, at % c.heads,
+                             decoded[i] + at * c.head_dim);
+        /* What was fed, as it came back: a cache of reals takes it as it is. */
+        spec.data[1 + i] = decoded[i] + first * width;
+        spec.in[3 + i] = bn_tensor_2d(BN_F64, rows, width);
+        spec.data[3 + i] = decoded[i];
+    }
+    assert_ok(bn_op_instance_init(&reals, backend, &spec));
+    assert_ok(bn_op_instance_forward(&reals));
+    const float *x = bn_tensor_data(&codes.call.out[0]), *y = bn_tensor_data(&reals.call.out[0]);
+    for (int64_t i = 0; i < bn_tensor_numel(&codes.call.out[0]); i++)
+        if (memcmp(&x[i], &y[i], sizeof *x) != 0)
+            fail_msg("%s, %d bits [%s]: element %lld of %lld rows: %.9g, decoded %.9g", k->name,
+                     c.bits, isa, (long long)i, (long long)time, (double)x[i], (double)y[i]);
+    bn_op_instance_clear(&codes);
+    bn_op_instance_clear(&reals);
+    free(decoded[0]);
+    free(decoded[1]);
+}
+
+static void attention_over_codes_reads_what_they_decode_to(void **state)
+{
+    (void)state;
+    op_case_list cases = op_cases_new();
+    int seen = 0;
+    for (int c = 0; (isa = bn_cpu_isa_choice(c)); c++) {
+        bn_backend *backend;
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = isa}, &backend));
+        for (int i = 0; i < cases.count; i++)
+            if (cases.items[i].spec.op == BN_OP_KV_ATTENTION &&
+                cases.items[i].spec.params.attention.cache_bits) {
+                codes_case(backend, &cases.items[i]);
+                seen++;
+            }
+        bn_backend_free(backend);
+    }
+    assert_true(seen >= 8);
+    op_cases_free(&cases);
+}
+
 static void routines_agree_with_the_reference(void **state)
 {
     (void)state;
@@ -123,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_agree_with_the_reference),
         cmocka_unit_test(cached_attention_equals_attention),
+        cmocka_unit_test(attention_over_codes_reads_what_they_decode_to),
         cmocka_unit_test(routines_agree_with_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

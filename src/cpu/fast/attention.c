@@ -7,9 +7,9 @@
 
 enum { WORK_ALIGN = 32 }; /* floats */
 
-int64_t bn_attention_work(int64_t head_dim)
+int64_t bn_attention_work(int64_t head_dim, bool codes)
 {
-    return BN_ATTN_BLOCK * (2 * head_dim + BN_ATTN_BLOCK);
+    return BN_ATTN_BLOCK * ((codes ? 3 : 2) * head_dim + BN_ATTN_BLOCK);
 }
 
 int64_t bn_attention_backward_work(int64_t head_dim, int64_t rows)
@@ -23,6 +23,8 @@ typedef struct attn_job {
     int64_t B, T, H, KV, hd;
     const float *k, *v; /* [kv_rows, KV*hd] of each sequence: T, or those of the cache */
     int64_t kv_rows;
+    bn_kv_codes codes; /* bits 0: none */
+    const uint8_t *k_codes, *v_codes;
     const bn_run *run; /* positions in the cache; NULL: 0 */
     float *work;       /* of each worker */
     int64_t work_floats;
@@ -43,27 +45,37 @@ static attn_job job_of(const bn_backend *backend, const bn_op_call *c)
                   .KV = c->params->attention.kv_heads};
     j.hd = c->in[0].shape[2] / j.H;
     j.kv_rows = j.T;
-    j.work_floats = aligned(bn_attention_work(j.hd));
+    j.codes = bn_op_kv_codes(c);
+    j.work_floats = aligned(bn_attention_work(j.hd, j.codes.bits != 0));
     return j;
 }
 
 /* Head h of sequence b. */
 static bn_attn head_of(const attn_job *j, int64_t b, int64_t h)
 {
-    int64_t wide = b * j->T * j->H * j->hd + h * j->hd;
-    int64_t narrow = b * j->kv_rows * j->KV * j->hd + h / (j->H / j->KV) * j->hd;
-    return (bn_attn){
+    int64_t wide = b * j->T * j->H * j->hd + h * j->hd, kv_head = h / (j->H / j->KV);
+    bn_attn head = {
         .q = bn_fast_in(j->call, 0) + wide,
-        .k = j->k + narrow,
-        .v = j->v + narrow,
         .out = bn_fast_out(j->call, 0) + wide,
         .ld_q = j->H * j->hd,
-        .ld_kv = j->KV * j->hd,
         .head_dim = j->hd,
         .rows = j->T,
         .position = j->run ? bn_run_position(j->run, b) : 0,
         .scale = (float)(1 / sqrt((double)j->hd)),
     };
+    if (j->codes.bits) {
+        const int64_t from = b * j->kv_rows * bn_kv_row_bytes(&j->codes);
+        head.codes = &j->codes;
+        head.k_rows = j->k_codes + from;
+        head.v_rows = j->v_codes + from;
+        head.kv_head = kv_head;
+        return head;
+    }
+    const int64_t narrow = b * j->kv_rows * j->KV * j->hd + kv_head * j->hd;
+    head.k = j->k + narrow;
+    head.v = j->v + narrow;
+    head.ld_kv = j->KV * j->hd;
+    return head;
 }
 
 static void forward(void *arg, int64_t chunk, int worker)
@@ -101,20 +113,41 @@ bn_status bn_fast_attention_forward(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
-/* q [B,T,H*hd], k, v [B,T,KV*hd], caches [S,P,KV*hd] -> out [B,T,H*hd] */
+/* k or v of every sequence [B,T,KV*hd] into its cache; returns the cache of the
+ * first one. */
+static const void *append(const attn_job *j, int which)
+{
+    const bn_op_call *c = j->call;
+    const bn_tensor *cache = &c->in[3 + which];
+    const int64_t row = j->KV * j->hd;
+    const int64_t bytes = j->codes.bits ? bn_kv_row_bytes(&j->codes) : row * (int64_t)sizeof(float);
+    uint8_t *first = (uint8_t *)bn_fast_data(cache) + c->run->sequence * j->kv_rows * bytes;
+    const float *x = bn_fast_in(c, 1 + which);
+    for (int64_t b = 0; b < j->B; b++, x += j->T * row) {
+        uint8_t *to = first + (b * j->kv_rows + bn_run_position(c->run, b)) * bytes;
+        if (!j->codes.bits)
+            memcpy(to, x, (size_t)(j->T * bytes));
+        for (int64_t t = 0; j->codes.bits && t < j->T; t++)
+            j->ops->kv_encode(&j->codes, x + t * row, to + t * bytes);
+    }
+    return first;
+}
+
+/* q [B,T,H*hd], k, v [B,T,KV*hd], caches [S,P,KV*hd] or rows of codes ->
+ * out [B,T,H*hd] */
 bn_status bn_fast_kv_attention_forward(bn_backend *backend, const bn_op_call *c)
 {
     attn_job j = job_of(backend, c);
-    const int64_t row = j.KV * j.hd;
     BN_TRY(bn_op_check_cache(c));
     j.kv_rows = bn_cache_positions(&c->in[3]);
     j.run = c->run;
-    for (int64_t i = 0; i < 2; i++) {
-        float *cache = (float *)bn_fast_data(&c->in[3 + i]) + c->run->sequence * j.kv_rows * row;
-        for (int64_t b = 0; b < j.B; b++)
-            memcpy(cache + (b * j.kv_rows + bn_run_position(c->run, b)) * row,
-                   bn_fast_in(c, 1 + (int)i) + b * j.T * row, (size_t)(j.T * row) * sizeof *cache);
-        *(i ? &j.v : &j.k) = cache;
+    const void *k = append(&j, 0), *v = append(&j, 1);
+    if (j.codes.bits) {
+        j.k_codes = k;
+        j.v_codes = v;
+    } else {
+        j.k = k;
+        j.v = v;
     }
     run_forward(backend, &j);
     return BN_OK;

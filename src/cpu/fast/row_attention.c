@@ -146,6 +146,25 @@ static void prefetch_rows(const float *x, int64_t ld, int64_t rows, int64_t head
             __builtin_prefetch(x + r * ld + d);
 }
 
+/* Rows of one head: element d of row t is base[t * ld + d]. */
+typedef struct head_rows {
+    const float *base;
+    int64_t ld;
+} head_rows;
+
+/* Keys or values from k0 on: where they lie, or decoded into `dense` [BLOCK, head_dim]. */
+static head_rows block_rows(const bn_attn *a, const float *x, const uint8_t *rows, int64_t k0,
+                            int64_t keys, float *dense)
+{
+    if (!a->codes)
+        return (head_rows){x + k0 * a->ld_kv, a->ld_kv};
+    const int64_t bytes = bn_kv_row_bytes(a->codes);
+    for (int64_t t = 0; t < keys; t++)
+        FAST(bn_row_kv_decode)
+    (a->codes, rows + (k0 + t) * bytes, a->kv_head, dense + t * a->head_dim);
+    return (head_rows){dense, a->head_dim};
+}
+
 /* The first n >= 1 of BLOCK scores times `scale`; returns the largest. Those
  * from n to the end of the lanes become -infinity. */
 static float scale_and_mask(float *restrict s, int64_t n, float scale)
@@ -215,6 +234,7 @@ void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float 
 {
     const int64_t hd = a->head_dim, all_keys = a->position + row0 + rows;
     float *k_columns = work, *score = k_columns + hd * BLOCK, *acc = score + BLOCK * BLOCK;
+    float *dense = a->codes ? acc + hd * BLOCK : NULL;
     row_state state[BLOCK];
     for (int64_t r = 0; r < rows; r++)
         state[r] = (row_state){-INFINITY, 0.0f};
@@ -235,7 +255,7 @@ void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float 
             .c = score,
             .ld_c = BLOCK,
         };
-        const product values = {
+        product values = {
             .M = rows,
             .N = hd,
             .K = keys,
@@ -244,16 +264,20 @@ void FAST(bn_row_attention)(const bn_attn *a, int64_t row0, int64_t rows, float 
             .a = score,
             .a_row = BLOCK,
             .a_col = 1,
-            .b = a->v + k0 * a->ld_kv,
-            .ld_b = a->ld_kv,
             .c = acc,
             .ld_c = hd,
             .add = true,
         };
-        prefetch_rows(values.b, a->ld_kv, keys, hd);
-        transpose_block(a->k + k0 * a->ld_kv, a->ld_kv, keys, hd, k_columns);
-        prefetch_rows(a->k + (k0 + BLOCK) * a->ld_kv, a->ld_kv,
-                      min_i64(BLOCK, all_keys - k0 - BLOCK), hd);
+        if (!a->codes)
+            prefetch_rows(a->v + k0 * a->ld_kv, a->ld_kv, keys, hd);
+        const head_rows k = block_rows(a, a->k, a->k_rows, k0, keys, dense);
+        transpose_block(k.base, k.ld, keys, hd, k_columns);
+        if (!a->codes)
+            prefetch_rows(a->k + (k0 + BLOCK) * a->ld_kv, a->ld_kv,
+                          min_i64(BLOCK, all_keys - k0 - BLOCK), hd);
+        const head_rows v = block_rows(a, a->v, a->v_rows, k0, keys, dense); /* k is read */
+        values.b = v.base;
+        values.ld_b = v.ld;
         multiply(&scores);
         for (int64_t r = 0; r < rows; r++) {
             if (ahead + r >= 0)

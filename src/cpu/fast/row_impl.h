@@ -60,6 +60,10 @@ void FAST(bn_row_dequantize)(int64_t in, int64_t group, const uint8_t *packed, c
                              int64_t scale_stride, float *w);
 void FAST(bn_row_dequantize_codes)(int64_t n, const int8_t *codes, float step, float *x);
 
+/* row_kv.c */
+void FAST(bn_row_kv_encode)(const bn_kv_codes *c, const float *x, uint8_t *row);
+void FAST(bn_row_kv_decode)(const bn_kv_codes *c, const uint8_t *row, int64_t head, float *x);
+
 /* row_gemm.c */
 void FAST(bn_row_gemm_pack_a)(int64_t rows, int64_t k, const float *from, int64_t ld,
                               bool transposed, float *a);

@@ -34,6 +34,7 @@ const bn_rowops FAST(bn_rowops) = {
     .ternarize_row = FAST(bn_row_ternarize),
     .dequantize_row = FAST(bn_row_dequantize),
     .dequantize_codes = FAST(bn_row_dequantize_codes),
+    .kv_encode = FAST(bn_row_kv_encode),
     .gemm_cols = 2 * VW,
     .gemm_pack_a = FAST(bn_row_gemm_pack_a),
     .gemm_pack_b = FAST(bn_row_gemm_pack_b),

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tensor/kv_codes.h"
+
 /* One AdamW step with its scalars worked out (backend.h has the formula). */
 typedef struct bn_adamw_scalars {
     float clip;             /* c, the clipping factor */
@@ -25,8 +27,11 @@ typedef struct bn_adamw_scalars {
 
 /* Rows row0 .. row0+rows-1 of one attention head; see row_attention.c. */
 typedef struct bn_attn {
-    const float *q;                      /* [T, ld_q], at this head's first column */
-    const float *k, *v;                  /* [S, ld_kv], at its key/value head's */
+    const float *q;                 /* [T, ld_q], at this head's first column */
+    const float *k, *v;             /* [S, ld_kv], at its key/value head's; or in codes: */
+    const bn_kv_codes *codes;       /* NULL: reals */
+    const uint8_t *k_rows, *v_rows; /* [S, bn_kv_row_bytes()] */
+    int64_t kv_head;
     float *out;                          /* [T, ld_q] */
     float *lse;                          /* [T] or NULL */
     int64_t ld_q, ld_kv, head_dim, rows; /* rows = T */
@@ -106,6 +111,9 @@ typedef struct bn_rowops {
     /* x = codes * step, [rows, cols] with its rows ld_codes and ld_x apart */
     void (*dequantize_codes)(int64_t n, const int8_t *codes, float step, float *x);
 
+    /* one row of a KV cache, the same bits as quant/quantize.h */
+    void (*kv_encode)(const bn_kv_codes *c, const float *x, uint8_t *row);
+
     /* tiles of a float product; panels as row_gemm.c has them */
     int64_t gemm_cols; /* columns of a tile */
     void (*gemm_pack_a)(int64_t rows, int64_t k, const float *from, int64_t ld, bool transposed,
@@ -120,7 +128,7 @@ typedef struct bn_rowops {
 } bn_rowops;
 
 /* Floats of `work` that the attention kernels need. */
-int64_t bn_attention_work(int64_t head_dim);
+int64_t bn_attention_work(int64_t head_dim, bool codes);
 int64_t bn_attention_backward_work(int64_t head_dim, int64_t rows);
 
 extern const bn_rowops bn_rowops__generic;

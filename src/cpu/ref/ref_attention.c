@@ -3,6 +3,15 @@
  * log-sum-exp of each row, backward makes each probability again from it
  * (Dao et al., FlashAttention, arXiv 2205.14135). */
 #include "cpu/ref/ref.h"
+#include "quant/quantize.h"
+
+#if BN_REF_F64
+#define kv_encode bn_kv_encode_f64
+#define kv_decode bn_kv_decode_f64
+#else
+#define kv_encode bn_kv_encode_f32
+#define kv_decode bn_kv_decode_f32
+#endif
 
 /* Rows of one head: element d of row t is base[t * stride + d]. */
 typedef struct head {
@@ -178,11 +187,40 @@ bn_status REF(bn_attention_backward)(bn_backend *backend, const bn_op_call *c)
     return BN_OK;
 }
 
-/* Scores of one row against a full cache. */
+/* Scores of one row against a full cache; where that holds codes also the keys and
+ * values of one head. */
 size_t REF(bn_kv_attention_forward_scratch)(const bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
-    return (size_t)bn_cache_positions(&c->in[3]) * sizeof(real);
+    const bn_kv_codes codes = bn_op_kv_codes(c);
+    return (size_t)(bn_cache_positions(&c->in[3]) * (codes.bits ? 1 + 2 * codes.head_dim : 1)) *
+           sizeof(real);
+}
+
+/* Rows x [n, KV*hd] into a cache from `first` on. */
+static void append(const bn_kv_codes *codes, const real *x, int64_t n, char *cache, int64_t first,
+                   int64_t row_bytes)
+{
+    const int64_t cols = codes->heads * codes->head_dim;
+    char *to = cache + first * row_bytes;
+    for (int64_t t = 0; t < n; t++, to += row_bytes, x += cols)
+        if (codes->bits)
+            kv_encode(codes, x, (uint8_t *)to);
+        else
+            memcpy(to, x, (size_t)row_bytes);
+}
+
+/* The first n rows of one head of a cache; codes are decoded into `into`. */
+static head cached(const bn_kv_codes *codes, const char *cache, int64_t n, int64_t kv_head,
+                   int64_t row_bytes, real *into)
+{
+    if (!codes->bits)
+        return (head){(const real *)(const void *)cache + kv_head * codes->head_dim,
+                      codes->heads * codes->head_dim};
+    for (int64_t t = 0; t < n; t++)
+        kv_decode(codes, (const uint8_t *)cache + t * row_bytes, kv_head,
+                  into + t * codes->head_dim);
+    return (head){into, codes->head_dim};
 }
 
 /* q [B,T,H*hd], k, v [B,T,KV*hd], caches [S,P,KV*hd] -> o [B,T,H*hd]. Writes k
@@ -193,22 +231,26 @@ bn_status REF(bn_kv_attention_forward)(bn_backend *backend, const bn_op_call *c)
     (void)backend;
     int64_t B = c->in[0].shape[0], T = c->in[0].shape[1], W = c->in[0].shape[2];
     int64_t H = c->params->attention.heads, KV = c->params->attention.kv_heads, hd = W / H;
-    int64_t P = bn_cache_positions(&c->in[3]), row = KV * hd;
+    int64_t P = bn_cache_positions(&c->in[3]);
+    const bn_kv_codes codes = bn_op_kv_codes(c);
+    const int64_t row_bytes = (int64_t)bn_tensor_bytes(&c->in[3]) / bn_tensor_rows(&c->in[3]);
+    real *score = ref_data(&c->scratch), *keys = codes.bits ? score + P : NULL;
     BN_TRY(bn_op_check_cache(c));
     for (int64_t b = 0; b < B; b++) {
-        int64_t first = bn_run_position(c->run, b), cache = (c->run->sequence + b) * P * row;
-        real *k_cache = (real *)ref_data(&c->in[3]) + cache;
-        real *v_cache = (real *)ref_data(&c->in[4]) + cache;
-        size_t bytes = (size_t)(T * row) * sizeof(real);
-        memcpy(k_cache + first * row, ref_in(c, 1) + b * T * row, bytes);
-        memcpy(v_cache + first * row, ref_in(c, 2) + b * T * row, bytes);
+        int64_t first = bn_run_position(c->run, b);
+        char *cache[2];
+        for (int i = 0; i < 2; i++) {
+            cache[i] = (char *)ref_data(&c->in[3 + i]) + (c->run->sequence + b) * P * row_bytes;
+            append(&codes, ref_in(c, 1 + i) + b * T * KV * hd, T, cache[i], first, row_bytes);
+        }
         for (int64_t h = 0; h < H; h++) {
-            int64_t from = h / (H / KV) * hd;
-            head k = {k_cache + from, row}, v = {v_cache + from, row};
+            const int64_t kv = h / (H / KV);
+            head k = cached(&codes, cache[0], first + T, kv, row_bytes, keys);
+            head v =
+                cached(&codes, cache[1], first + T, kv, row_bytes, keys ? keys + P * hd : NULL);
             for (int64_t t = 0; t < T; t++) {
                 int64_t at = (b * T + t) * W + h * hd;
-                attend(ref_in(c, 0) + at, k, v, first + t + 1, hd, ref_data(&c->scratch),
-                       ref_out(c, 0) + at);
+                attend(ref_in(c, 0) + at, k, v, first + t + 1, hd, score, ref_out(c, 0) + at);
             }
         }
     }

@@ -37,7 +37,7 @@ static bn_status run(const char *model, const char *path)
     BN_TRY_OUT(bn_loaded_open(model, backend, true, &loaded));
     BN_TRY_OUT(bn_table_open(path, loaded.config.model.input_size, loaded.config.model.num_labels,
                              &table));
-    BN_TRY_OUT(bn_evaluator_init(loaded.model, 1, 1, &evaluator));
+    BN_TRY_OUT(bn_evaluator_init(loaded.model, &(bn_windows){.batch = 1, .time = 1}, &evaluator));
     for (int64_t row = 0; row < bn_table_rows(table); row++)
         BN_TRY_OUT(print_row(&evaluator, table, row));
 out:

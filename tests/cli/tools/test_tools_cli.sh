@@ -146,6 +146,12 @@ run eval model.h5 --data text.txt --json
 json "d['packed'] and d['loss'] == json.load(open('checkpoint.json'))['loss']"
 run eval model.h5 --data text.txt --json --batch-size 7 --threads 1
 json "abs(d['loss'] - json.load(open('checkpoint.json'))['loss']) < 1e-6"
+run eval out --data text.txt --json --cache-type int8
+json "0 < abs(d['loss'] - json.load(open('checkpoint.json'))['loss']) < 0.01"
+run eval out --data text.txt --json --cache-type int4
+json "0 < abs(d['loss'] - json.load(open('checkpoint.json'))['loss']) < 0.1"
+run eval out --data text.txt --cache-type int7
+refused 2 '--cache-type int7: expected float32, int8 or int4'
 run eval out --data text.txt --json --max-batches 3
 json "d['batches'] == 3 and d['tokens'] == 96"
 run eval out --validation-split --json
@@ -177,10 +183,16 @@ size() { # size BYTES: of stdout
     [ "$(wc -c <o)" -eq "$1" ] || fail "stdout has $(wc -c <o) bytes, expected $1"
 }
 run generate out -p 'the river' -n 5 --temp 0
-expect 0 'prompt 9 tokens' 'generated 5 tokens' tokens/s
+expect 0 'prompt 9 tokens' 'generated 5 tokens' tokens/s 'KV cache 256 bytes per token'
 size 14
 [ "$(head -c 9 o)" = 'the river' ] || fail 'the prompt is not first'
 cp o greedy
+run generate out -p 'the river' -n 5 --greedy --cache-type int8 # 2 * (2 * 4 + 32)
+expect 0 'KV cache 80 bytes per token'
+run generate out -p 'the river' -n 5 --greedy --cache-type int4 # 2 * 2 * (4 + 8)
+expect 0 'KV cache 48 bytes per token'
+run generate out --cache-type half
+refused 2 '--cache-type half'
 run generate model.h5 -p 'the river' -n 5 --greedy --quiet
 expect 0
 [ ! -s e ] || fail 'stderr is not empty'

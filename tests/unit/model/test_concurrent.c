@@ -53,7 +53,9 @@ static void check_variant(const char *set, bool arranged)
         assert_int_equal(alone[i].status, BN_OK);
         jobs[i].first = alone[i].first;
         assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 1 + i % 2}, &jobs[i].backend));
-        assert_ok(bn_session_new_on(f.model, jobs[i].backend, PROMPT + MADE, &jobs[i].session));
+        assert_ok(bn_session_new_with(
+            f.model, &(bn_session_options){.backend = jobs[i].backend, .positions = PROMPT + MADE},
+            &jobs[i].session));
     }
     for (int round = 0; round < ROUNDS; round++) {
         pthread_t threads[SESSIONS];
@@ -93,7 +95,10 @@ static void test_foreign_memory_is_refused(void **state)
     fixture_open(&f, NULL);
     assert_ok(bn_model_pack(f.model));
     assert_ok(bn_ref_backend_new(BN_F64, &other));
-    assert_int_equal(bn_session_new_on(f.model, other, 0, &session), BN_USAGE);
+    assert_int_equal(bn_session_new_with(f.model,
+                                         &(bn_session_options){.backend = other, .positions = 0},
+                                         &session),
+                     BN_USAGE);
     assert_null(session);
     assert_non_null(strstr(bn_error_text(), "a session on ref64"));
     bn_backend_free(other);

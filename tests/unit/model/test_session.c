@@ -115,9 +115,8 @@ static void feed_in_pieces(bn_session *session, const int32_t *ids, const int *p
         assert_ok(bn_session_feed(session, ids + at, *pieces, logits));
 }
 
-static void test_cutting_changes_no_bit(void **state)
+static void check_cutting(int cache_bits)
 {
-    (void)state;
     static const int cuts[][8] = {{300},    {64, 64, 172}, {63, 237},
                                   {1, 299}, {10, 280, 10}, {256, 4, 16, 20, 3, 1}};
     fixture f;
@@ -128,7 +127,8 @@ static void test_cutting_changes_no_bit(void **state)
     fixture_train(&f, 5);
     assert_ok(bn_model_pack(f.model));
     random_ids(ids, POSITIONS, 2);
-    assert_ok(bn_session_new(f.model, 0, &session));
+    assert_ok(
+        bn_session_new_with(f.model, &(bn_session_options){.cache_bits = cache_bits}, &session));
     for (int i = 0; i < 300; i++)
         assert_ok(bn_session_feed(session, ids + i, 1, expected));
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
@@ -138,6 +138,55 @@ static void test_cutting_changes_no_bit(void **state)
         assert_memory_equal(expected, logits, sizeof logits);
     }
     bn_session_free(session);
+    fixture_close(&f);
+}
+
+static void test_cutting_changes_no_bit(void **state)
+{
+    (void)state;
+    check_cutting(0);
+    check_cutting(8);
+    check_cutting(4);
+}
+
+/* Logits of 300 tokens, and what a token takes. */
+static void run_cached(bn_model *model, const int32_t *ids, int bits, float *logits, size_t *bytes)
+{
+    bn_session *session;
+    assert_ok(bn_session_new_with(model, &(bn_session_options){.cache_bits = bits}, &session));
+    assert_ok(bn_session_feed(session, ids, 300, logits));
+    *bytes = bn_session_token_bytes(session);
+    bn_session_free(session);
+}
+
+/* Codes are near the reals, 8 bits nearer than 4, in the bytes that the format says. */
+static void test_a_cache_of_codes(void **state)
+{
+    (void)state;
+    fixture f;
+    int32_t ids[300];
+    float expected[VOCAB], logits[VOCAB];
+    double error[2] = {0}, size = 0;
+    size_t bytes[3];
+    fixture_open(&f, NULL);
+    fixture_train(&f, 20);
+    assert_ok(bn_model_pack(f.model));
+    for (int i = 0; i < 300; i++)
+        ids[i] = fixture_token(i);
+    run_cached(f.model, ids, 0, expected, &bytes[0]);
+    for (int i = 0; i < 2; i++) {
+        run_cached(f.model, ids, i ? 4 : 8, logits, &bytes[1 + i]);
+        for (int v = 0; v < VOCAB; v++)
+            error[i] += pow((double)logits[v] - (double)expected[v], 2);
+    }
+    for (int v = 0; v < VOCAB; v++)
+        size += pow((double)expected[v], 2);
+    assert_true(error[0] > 0 && error[0] < 1e-3 * size);
+    assert_true(error[1] > error[0] && error[1] < 0.1 * size);
+    /* 2 layers, K and V, 2 heads of 16 */
+    assert_int_equal(bytes[0], 2 * 2 * 2 * 16 * 4);
+    assert_int_equal(bytes[1], 2 * 2 * 2 * (16 + 4));
+    assert_int_equal(bytes[2], 2 * 2 * 2 * (8 + 4));
     fixture_close(&f);
 }
 
@@ -215,7 +264,7 @@ static void test_a_ternary_head_stays(void **state)
 
 /* Sequences of different lengths, one that rests and one that starts over: every
  * one gets the tokens that it gets alone. */
-static void check_many(const char *set)
+static void check_many(const char *set, int cache_bits)
 {
     enum { N = 5, MADE = 6 };
     static const int64_t length[N] = {1, 70, 7, 16, 3};
@@ -229,10 +278,12 @@ static void check_many(const char *set)
     assert_ok(bn_model_pack(f.model));
     assert_ok(bn_model_arrange(f.model));
     assert_ok(bn_model_quantize_head(f.model)); /* no float product: the same bits */
-    assert_ok(bn_session_new_many(f.model, 100, N, &many));
+    bn_session_options options = {.positions = 100, .sequences = N, .cache_bits = cache_bits};
+    assert_ok(bn_session_new_with(f.model, &options, &many));
+    options.sequences = 1;
     for (int i = 0; i < N; i++) {
         random_ids(ids[i], length[i], (uint64_t)i);
-        assert_ok(bn_session_new(f.model, 100, &alone[i]));
+        assert_ok(bn_session_new_with(f.model, &options, &alone[i]));
         bn_session_select(many, i);
         assert_ok(bn_session_feed(many, ids[i], length[i], logits + i * VOCAB));
     }
@@ -269,8 +320,10 @@ static void check_many(const char *set)
 static void test_many_sequences(void **state)
 {
     (void)state;
-    check_many("quantization.weight_scale=group");
-    check_many("quantization.activation_scale=group");
+    check_many("quantization.weight_scale=group", 0);
+    check_many("quantization.activation_scale=group", 0);
+    check_many("quantization.weight_scale=group", 8);
+    check_many("quantization.weight_scale=group", 4);
 }
 
 /* A full sequence rests without harm; fed, it is refused. */
@@ -283,7 +336,8 @@ static void test_a_full_sequence(void **state)
     const int32_t ids[4] = {1, 2, 3, 4}, next[2] = {5, 6};
     fixture_open(&f, NULL);
     assert_ok(bn_model_pack(f.model));
-    assert_ok(bn_session_new_many(f.model, 4, 2, &many));
+    assert_ok(
+        bn_session_new_with(f.model, &(bn_session_options){.positions = 4, .sequences = 2}, &many));
     assert_ok(bn_session_feed(many, ids, 4, expected));
     assert_ok(bn_session_step(many, next, (const bool[]){false, true}, logits));
     assert_int_equal(bn_session_step(many, next, (const bool[]){true, true}, logits), BN_FAIL);
@@ -353,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_greedy_of_other_models),
         cmocka_unit_test(test_packing_changes_no_bit),
         cmocka_unit_test(test_cutting_changes_no_bit),
+        cmocka_unit_test(test_a_cache_of_codes),
         cmocka_unit_test(test_arranging_changes_no_bit),
         cmocka_unit_test(test_int8_head_is_near),
         cmocka_unit_test(test_a_ternary_head_stays),

@@ -353,6 +353,43 @@ static void test_accumulator_limit(void **state)
     free(packed);
 }
 
+/* Rows of a KV cache: bytes and values worked out by hand. */
+static void test_kv_codes(void **state)
+{
+    (void)state;
+    enum { HD = 37 };
+    float x[2 * HD], y[HD];
+    uint8_t row[128];
+    const bn_kv_codes eight = {8, 2, HD}, four = {4, 2, HD};
+    assert_int_equal(bn_kv_row_bytes(&eight), 84); /* 2 * (4 + 37) = 82 */
+    assert_int_equal(bn_kv_row_bytes(&four), 56); /* 2 * (2 * 4 + 16 + 3) = 54 */
+    for (int i = 0; i < 2 * HD; i++)
+        x[i] = (float)(i % HD - 18) / 4;
+    x[HD] = 254;
+    bn_kv_encode_f32(&eight, x, row);
+    const float step = bn_kv_step(row, 0);
+    assert_true(step == 4.5f / 127 && bn_kv_step(row, 1) == 2);
+    assert_int_equal((int8_t)row[8], -127); /* the first code, after two steps */
+    assert_int_equal((int8_t)row[8 + HD], 127);
+    bn_kv_decode_f32(&eight, row, 0, y);
+    for (int i = 0; i < HD; i++)
+        assert_true(y[i] == rintf(x[i] * (127 / 4.5f)) * step);
+    bn_kv_decode_f32(&eight, row, 1, y);
+    assert_true(y[0] == 254 && y[18] == 0 && y[HD - 1] == 4); /* 4.5 / 2 is 2 */
+    bn_kv_encode_f32(&four, x, row);
+    assert_true(bn_kv_step(row, 0) == 4.5f / 7 && bn_kv_step(row, 1) == 4.5f / 7);
+    assert_true(bn_kv_step(row, 2) == 254.0f / 7);
+    assert_int_equal(row[16], (8 - 7) | (8 - 1) << 4); /* elements 0 and 16: -4.5 and -0.5 */
+    assert_int_equal(row[16 + 16 + 2], 8 + 6); /* element 34 of 32 .. 36: 4 / (4.5 / 7) is 6 */
+    bn_kv_decode_f32(&four, row, 0, y);
+    for (int i = 0; i < HD; i++)
+        assert_true(y[i] == rintf(x[i] * (7 / 4.5f)) * (4.5f / 7));
+    x[5] = NAN;
+    bn_kv_encode_f32(&four, x, row);
+    bn_kv_decode_f32(&four, row, 0, y);
+    assert_true(isnan(y[0]) && isnan(y[31]) && y[32] == rintf(3.5f * 7 / 4.5f) * (4.5f / 7));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_product_f64),
         cmocka_unit_test(test_product_shows_nan),
         cmocka_unit_test(test_accumulator_limit),
+        cmocka_unit_test(test_kv_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
