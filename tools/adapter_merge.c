@@ -108,7 +108,7 @@ static bn_status write_merged(const bn_tool_model *model, const char *path)
                             .producer = bn_tool_producer,
                             .origin = "none: merged"};
     bn_export_set set = {0};
-    bn_status status = collect(model->adapter, &set);
+    bn_status status = collect(model->adapters[0], &set);
     if (status == BN_OK)
         status = bn_start_save(path, &start, &set);
     bn_export_set_clear(&set);
@@ -131,7 +131,7 @@ static bn_status merge(bn_tool_model *model, const char *path, const bn_measure 
 {
     bn_adapter_use(model->loaded.model, NULL);
     BN_TRY(bn_measure_loss(m, model->loaded.model, 0, &losses->base));
-    bn_adapter_use(model->loaded.model, model->adapter);
+    bn_adapter_use(model->loaded.model, model->adapters[0]);
     BN_TRY(bn_measure_loss(m, model->loaded.model, 0, &losses->adapted));
     char *temp = bn_format("%s.unverified", path);
     bn_status status = temp ? write_merged(model, temp) : BN_FAIL;

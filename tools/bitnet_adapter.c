@@ -89,14 +89,14 @@ static bn_status write_alone(const struct args *args, const bn_tool_model *model
 {
     char id[BN_SHA256_TEXT];
     BN_TRY(strcmp(args->format, "peft") == 0
-               ? bn_peft_write(model->adapter, args->output, &model->base)
-               : bn_adapter_save(model->adapter, args->output, &model->base,
+               ? bn_peft_write(model->adapters[0], args->output, &model->base)
+               : bn_adapter_save(model->adapters[0], args->output, &model->base,
                                  bn_tokenizer_source(model->loaded.tokenizer), bn_tool_producer));
-    const long long parameters = bn_param_set_numel(&model->adapter->params);
+    const long long parameters = bn_param_set_numel(&model->adapters[0]->params);
     bn_sha256_text(model->base.id, id);
     if (!args->quiet)
         fprintf(stderr, "bitnet-adapter: %s: %lld parameters, rank %lld, base SHA-256 %s\n",
-                args->output, parameters, (long long)model->adapter->config.adapter.r, id);
+                args->output, parameters, (long long)model->adapters[0]->config.adapter.r, id);
     if (!args->json)
         return BN_OK;
     bn_json json = {.indent = 2};
@@ -114,7 +114,7 @@ static bn_status run(void *arg)
     bn_tool_model model = {0};
     BN_TRY(check_args(args));
     BN_TRY(bn_tool_open_base(args->base, &args->where, &model));
-    bn_status status = bn_adapter_open(args->adapter, &model.base, &model.adapter);
+    bn_status status = bn_tool_add_adapter(args->adapter, &model);
     if (status == BN_OK)
         status =
             strcmp(args->format, "merged") == 0 ? merge(args, &model) : write_alone(args, &model);

@@ -11,7 +11,8 @@
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *data, *adapter, *cache_type;
+    const char *model, *data, *cache_type;
+    bn_strings adapters;
     bool json, validation_split;
     int64_t max_batches, batch_size;
     bn_tool_where where;
@@ -28,7 +29,7 @@ static const bn_option options[] = {
      "sequences at a time; 0 takes that of the training run (0)"},
     {"json", 0, NULL, BN_OPT_FLAG, offsetof(struct args, json), "print one JSON object"},
     BN_TOOL_CACHE_OPTION(struct args, cache_type),
-    BN_TOOL_ADAPTER_OPTION(struct args, adapter),
+    BN_TOOL_ADAPTER_OPTION(struct args, adapters),
     BN_TOOL_WHERE_OPTIONS(struct args),
     {0}};
 
@@ -143,13 +144,16 @@ static bn_status score(const struct args *args, const bn_loaded *loaded)
 
 static bn_status run(void *arg)
 {
-    const struct args *args = arg;
-    bn_tool_model model;
-    BN_TRY(check_args(args));
-    BN_TRY(bn_signals_install());
-    BN_TRY(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
-    bn_status status = score(args, &model.loaded);
+    struct args *args = arg;
+    bn_tool_model model = {0};
+    bn_status status = BN_OK;
+    BN_TRY_OUT(check_args(args));
+    BN_TRY_OUT(bn_signals_install());
+    BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, &args->adapters, &model));
+    status = score(args, &model.loaded);
+out:
     bn_tool_close(&model);
+    bn_strings_clear(&args->adapters);
     return status;
 }
 

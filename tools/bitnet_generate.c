@@ -13,8 +13,8 @@
 #include "tools/tool.h"
 
 struct args {
-    const char *model, *prompt_file, *prompts_file, *stop, *adapter, *cache_type;
-    bn_strings prompts;
+    const char *model, *prompt_file, *prompts_file, *stop, *cache_type;
+    bn_strings prompts, adapters;
     int64_t tokens, top_k;
     double temperature, top_p;
     uint64_t seed;
@@ -46,7 +46,7 @@ static const bn_option options[] = {
     BN_TOOL_CACHE_OPTION(struct args, cache_type),
     {"no-echo", 0, NULL, BN_OPT_FLAG, offsetof(struct args, no_echo), "do not print the prompt"},
     {"quiet", 'q', NULL, BN_OPT_FLAG, offsetof(struct args, quiet), "no statistics"},
-    BN_TOOL_ADAPTER_OPTION(struct args, adapter),
+    BN_TOOL_ADAPTER_OPTION(struct args, adapters),
     BN_TOOL_WHERE_OPTIONS(struct args),
     {0}};
 
@@ -415,7 +415,7 @@ static bn_status run_program(void *arg)
     BN_TRY_OUT(check_args(args));
     BN_TRY_OUT(bn_kv_cache_bits(args->cache_type, &session.cache_bits));
     BN_TRY_OUT(read_prompts(&run));
-    BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, args->adapter, &model));
+    BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, &args->adapters, &model));
     BN_TRY_OUT(bn_loaded_expect(&model.loaded, BN_KIND_TRANSFORMER));
     run.tokenizer = model.loaded.tokenizer;
     /* Ids beyond the tokenizer's, where model.vocab_size is larger, stand for
@@ -431,6 +431,7 @@ out:
     run_clear(&run);
     bn_tool_close(&model);
     bn_strings_clear(&args->prompts);
+    bn_strings_clear(&args->adapters);
     return status;
 }
 

@@ -1,6 +1,8 @@
 #include "tools/tool.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/fs.h"
 #include "checkpoint/h5file.h"
@@ -84,26 +86,59 @@ bn_status bn_tool_open_base(const char *path, const bn_tool_where *where, bn_too
     return opened(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, out);
 }
 
-bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where, const char *adapter,
-                               bn_tool_model *out)
+bn_status bn_tool_add_adapter(const char *path, bn_tool_model *model)
 {
-    if (!adapter)
+    const size_t bytes = (size_t)(model->n_adapters + 1) * sizeof *model->adapters;
+    bn_adapter **adapters = realloc(model->adapters, bytes);
+    if (!adapters)
+        return bn_error_nomem("the adapters", bytes);
+    model->adapters = adapters;
+    BN_TRY(bn_adapter_open(path, &model->base, &adapters[model->n_adapters]));
+    model->n_adapters++;
+    return BN_OK;
+}
+
+/* Adds PATH or PATH:FACTOR on top of what is in use. */
+static bn_status use_adapter(const char *text, bn_tool_model *model)
+{
+    const char *colon = strrchr(text, ':');
+    double factor = 1;
+    if (!colon || !bn_parse_f64(colon + 1, &factor))
+        colon = text + strlen(text);
+    char *path = bn_format("%.*s", (int)(colon - text), text);
+    if (!path)
+        return bn_error_nomem("a path", strlen(text));
+    bn_status status = bn_tool_add_adapter(path, model);
+    free(path);
+    if (status != BN_OK)
+        return status;
+    bn_adapter *adapter = model->adapters[model->n_adapters - 1];
+    bn_adapter_weigh(adapter, factor);
+    bn_adapter_add(model->loaded.model, adapter);
+    return BN_OK;
+}
+
+bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where,
+                               const bn_strings *adapters, bn_tool_model *out)
+{
+    bn_status status = BN_OK;
+    if (adapters->count == 0)
         return bn_tool_open(path, where, true, out);
     BN_TRY(bn_tool_open_base(path, where, out));
-    bn_status status = bn_adapter_open(adapter, &out->base, &out->adapter);
-    if (status == BN_OK)
-        status = bn_model_arrange(out->loaded.model);
-    if (status != BN_OK) {
+    for (size_t i = 0; i < adapters->count; i++)
+        BN_TRY_OUT(use_adapter(adapters->items[i], out));
+    BN_TRY_OUT(bn_model_arrange(out->loaded.model));
+out:
+    if (status != BN_OK)
         bn_tool_close(out);
-        return status;
-    }
-    bn_adapter_use(out->loaded.model, out->adapter);
-    return BN_OK;
+    return status;
 }
 
 void bn_tool_close(bn_tool_model *model)
 {
-    bn_adapter_free(model->adapter);
+    for (int i = 0; i < model->n_adapters; i++)
+        bn_adapter_free(model->adapters[i]);
+    free(model->adapters);
     bn_loaded_clear(&model->loaded);
     bn_backend_free(model->backend);
     *model = (bn_tool_model){0};

@@ -64,8 +64,9 @@ void bn_tool_distrust(bool untrusted);
 typedef struct bn_tool_model {
     bn_backend *backend;
     bn_loaded loaded;
-    bn_adapter_base base; /* of bn_tool_open_base() */
-    bn_adapter *adapter;  /* in use; NULL: none */
+    bn_adapter_base base;  /* of bn_tool_open_base() */
+    bn_adapter **adapters; /* in use */
+    int n_adapters;
 } bn_tool_model;
 
 /* Opens device and MODEL; says on stderr which damaged checkpoints were passed
@@ -76,16 +77,20 @@ bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack,
 bn_status bn_tool_open_base(const char *path, const bn_tool_where *where,
                             bn_tool_model *out) BN_MUST_CHECK;
 
-/* bn_tool_open() to run MODEL, with the adapter of this path in use unless it is
- * NULL. */
-bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where, const char *adapter,
-                               bn_tool_model *out) BN_MUST_CHECK;
+/* Opens an adapter over a base (bn_tool_open_base); not in use yet. */
+bn_status bn_tool_add_adapter(const char *path, bn_tool_model *model) BN_MUST_CHECK;
 
-/* Option row for a member that takes the path of an adapter. */
+/* bn_tool_open() to run MODEL, with the sum of these adapters in use: each is
+ * PATH or PATH:FACTOR. */
+bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where,
+                               const bn_strings *adapters, bn_tool_model *out) BN_MUST_CHECK;
+
+/* Option row for a bn_strings member that takes adapters. */
 #define BN_TOOL_ADAPTER_OPTION(type, member)                                                       \
     {                                                                                              \
-        "adapter", 0, "PATH", BN_OPT_STRING, offsetof(type, member),                               \
-            "adapter over MODEL: output folder, checkpoint, or folder of PEFT"                     \
+        "adapter", 0, "PATH[:X]", BN_OPT_LIST, offsetof(type, member),                             \
+            "adapter over MODEL, times X: output folder, checkpoint, or folder of PEFT; of "       \
+            "several the sum"                                                                      \
     }
 
 /* Option row for a member that takes the word of a KV cache's type

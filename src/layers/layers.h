@@ -51,7 +51,7 @@ typedef struct bn_linear_layer {
     bn_param *weight, *bias; /* weight is NULL when only packed */
     bn_param *weight_scale;  /* learned; NULL where the scale is made from the weight */
     bn_tensor codes, scale;  /* packed weight; absent memory unless packed */
-    const bn_lora *lora;     /* borrowed: the adapter in use; NULL: none */
+    const bn_lora *lora;     /* borrowed: the adapters in use; NULL: none */
 } bn_linear_layer;
 
 bn_status bn_linear_layer_init(bn_linear_layer *layer, const char *name, int64_t in, int64_t out,

@@ -194,5 +194,5 @@ static bn_value own_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear
 bn_value bn_linear_layer_forward(const bn_linear_layer *layer, bn_graph *g, bn_linear_input *x)
 {
     bn_value y = own_forward(layer, g, x);
-    return layer->lora ? bn_lora_forward(layer->lora, g, x->x, y) : y;
+    return bn_lora_forward(layer->lora, g, x->x, y);
 }

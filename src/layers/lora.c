@@ -11,11 +11,18 @@ bn_status bn_lora_register(bn_lora *lora, const bn_linear_layer *layer, int64_t 
                           (const int64_t[]){layer->out, rank}, &lora->b);
 }
 
-bn_value bn_lora_forward(const bn_lora *lora, bn_graph *g, bn_value x, bn_value y)
+static bn_value add_one(const bn_lora *lora, bn_graph *g, bn_value x, bn_value y)
 {
     bn_tape *t = g->tape;
     x = bn_dropout(t, x, g->adapter_dropout);
     bn_value h = bn_linear(t, x, bn_tape_param(t, lora->a), BN_NO_VALUE);
     h = bn_linear(t, bn_scale(t, h, lora->scale), bn_tape_param(t, lora->b), BN_NO_VALUE);
     return bn_add(t, y, h);
+}
+
+bn_value bn_lora_forward(const bn_lora *lora, bn_graph *g, bn_value x, bn_value y)
+{
+    for (; lora; lora = lora->next)
+        y = add_one(lora, g, x, y);
+    return y;
 }

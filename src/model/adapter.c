@@ -116,10 +116,27 @@ bn_status bn_adapter_init(bn_adapter *adapter, uint64_t seed)
     return BN_OK;
 }
 
-void bn_adapter_use(bn_model *model, const bn_adapter *adapter)
+void bn_adapter_use(bn_model *model, bn_adapter *adapter)
 {
     for (int i = 0; i < model->n_linears; i++)
-        model->linears[i]->lora = adapter && adapter->layers[i].a ? &adapter->layers[i] : NULL;
+        model->linears[i]->lora = NULL;
+    if (adapter)
+        bn_adapter_add(model, adapter);
+}
+
+void bn_adapter_add(bn_model *model, bn_adapter *adapter)
+{
+    for (int i = 0; i < model->n_linears; i++)
+        if (adapter->layers[i].a) {
+            adapter->layers[i].next = model->linears[i]->lora;
+            model->linears[i]->lora = &adapter->layers[i];
+        }
+}
+
+void bn_adapter_weigh(bn_adapter *adapter, double factor)
+{
+    for (int i = 0; i < adapter->model->n_linears; i++)
+        adapter->layers[i].scale *= factor;
 }
 
 /* ---- identity ----------------------------------------------------------- */

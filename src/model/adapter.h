@@ -2,8 +2,8 @@
  *
  * An adapter is a parameter set of its own with memory of its own: A and B for
  * each linear layer that config->adapter.target_modules covers. The base is only
- * read, so several adapters lie over one base, and one at a time is in use:
- * bn_adapter_use() says which one graphs recorded afterwards have.
+ * read, so several adapters lie over one base: bn_adapter_use() says which one graphs
+ * recorded afterwards have, bn_adapter_add() that they have another one besides.
  *
  * A base may be float or packed; what is to be trained through must not be
  * arranged (bn_model_arrange).
@@ -48,7 +48,14 @@ bn_status bn_adapter_init(bn_adapter *adapter, uint64_t seed) BN_MUST_CHECK;
 bn_status bn_adapter_init_residual(bn_adapter *adapter, const char *checkpoint) BN_MUST_CHECK;
 
 /* Graphs of the model that are recorded from now on have this adapter; NULL: none. */
-void bn_adapter_use(bn_model *model, const bn_adapter *adapter);
+void bn_adapter_use(bn_model *model, bn_adapter *adapter);
+
+/* And this one too, on top of those in use: a layer gets the sum of their outputs. An
+ * adapter that is in use already may not be added. */
+void bn_adapter_add(bn_model *model, bn_adapter *adapter);
+
+/* Multiplies what the adapter adds; for graphs recorded afterwards. */
+void bn_adapter_weigh(bn_adapter *adapter, double factor);
 
 /* SHA-256 of what a base computes with: names, shapes, codes with their scales, and
  * the float parameters that are left. A checkpoint and the float32 packed file that

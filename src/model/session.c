@@ -142,7 +142,7 @@ static void free_graphs(bn_session *s)
     s->backend->release(s->backend, &s->arena);
 }
 
-bn_status bn_session_use(bn_session *s, const bn_adapter *adapter)
+bn_status bn_session_use(bn_session *s, bn_adapter *adapter)
 {
     free_graphs(s);
     bn_adapter_use(s->model, adapter);

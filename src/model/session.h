@@ -47,7 +47,7 @@ bn_status bn_session_new_with(bn_model *model, const bn_session_options *options
  * recorded anew, weights and cache stay. What has been fed was seen by the adapter
  * before; bn_session_rewind(s, 0) forgets it. On failure the session can only be
  * freed. A session that is made starts with what bn_adapter_use() says. */
-bn_status bn_session_use(bn_session *session, const bn_adapter *adapter) BN_MUST_CHECK;
+bn_status bn_session_use(bn_session *session, bn_adapter *adapter) BN_MUST_CHECK;
 
 void bn_session_select(bn_session *session, int64_t sequence);
 

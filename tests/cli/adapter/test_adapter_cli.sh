@@ -8,7 +8,7 @@ bin=$1
 tests=$2
 . "$tests/cli/cli.sh"
 
-rm -rf out other first peft residual learned still ./*.h5 ./*.json text.txt new.txt
+rm -rf out other first second peft residual learned still ./*.h5 ./*.json text.txt new.txt
 make_training config.json
 "$bin/bitnet-train" config.json --quiet --max-steps 60 --set training.learning_rate=0.01 \
     >/dev/null || exit 1
@@ -41,6 +41,22 @@ loss_of packed.h5 --adapter first
 same "$loss" "$adapted"
 run generate out --adapter first -p 'line 3' -n 8 --greedy --quiet
 expect 0
+run train config.json --base out --output-dir second --max-steps 20 --quiet --seed 9 \
+    --set training.learning_rate=0.02 --set adapter.target_modules=q_proj
+expect 0
+loss_of out --adapter second
+second=$loss
+loss_of out --adapter first --adapter second # the sum
+[ "$loss" != "$adapted" ] && [ "$loss" != "$second" ] || fail "the sum is one of them"
+loss_of out --adapter first --adapter second:0
+same "$loss" "$adapted"
+loss_of out --adapter first:0.0 --adapter second:1
+same "$loss" "$second"
+loss_of packed.h5 --adapter first:0.5 --adapter second:-2e-1
+run generate out --adapter first --adapter second:0.5 -p 'line 3' -n 8 --greedy --quiet
+expect 0
+run eval out --adapter first --adapter second:x --data new.txt
+refused 66 'second:x'
 run generate out --adapter missing -p x -n 1
 refused 66 missing
 

@@ -1,4 +1,5 @@
 /* Adapters in use: several over one base, in sessions and files. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,6 +74,74 @@ static void speak(bn_session *session, int64_t vocab, int32_t out[TOKENS])
         assert_ok(bn_session_feed(session, &out[i], 1, logits));
     }
     free(logits);
+}
+
+/* Logits after a prompt with what is in use. */
+static void say(const shared *s, float *logits)
+{
+    const int32_t prompt[] = {'a', 'b', 'c', 'd', 'e'};
+    float *all = fixture_full_logits(s->base.model, prompt, 5);
+    memcpy(logits, all + 4 * s->base.model->vocab, 256 * sizeof *logits);
+    free(all);
+}
+
+static double distance(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int i = 0; i < 256; i++)
+        sum += pow((double)a[i] - (double)b[i], 2);
+    return sqrt(sum);
+}
+
+/* Adapter k scaled by hand: what a factor must come to. */
+static void scale_b(bn_adapter *adapter, float factor)
+{
+    for (int i = 0; i < adapter->model->n_linears; i++)
+        if (adapter->layers[i].b) {
+            const bn_tensor *b = &adapter->layers[i].b->value;
+            for (int64_t k = 0; k < bn_tensor_numel(b); k++)
+                ((float *)bn_tensor_data(b))[k] *= factor;
+        }
+}
+
+/* Several at once: a layer gets the sum, in which the order is but rounding; a
+ * factor is a factor on B; one taken out again leaves the other. */
+static void test_the_sum_of_two(void **state)
+{
+    (void)state;
+    shared s = {0};
+    float first[256], both[256], other[256], scaled[256];
+    open_shared(&s);
+    assert_int_equal(s.base.model->vocab, 256);
+    bn_adapter_use(s.base.model, s.adapters[0]);
+    say(&s, first);
+    bn_adapter_add(s.base.model, s.adapters[1]);
+    say(&s, both);
+    bn_adapter_use(s.base.model, s.adapters[1]);
+    bn_adapter_add(s.base.model, s.adapters[0]);
+    say(&s, other);
+    assert_true(distance(first, both) > 0.1);
+    assert_true(distance(both, other) < 0.02 * distance(first, both));
+    bn_adapter_weigh(s.adapters[0], -0.5);
+    bn_adapter_use(s.base.model, s.adapters[1]);
+    bn_adapter_add(s.base.model, s.adapters[0]);
+    say(&s, scaled);
+    assert_true(distance(scaled, other) > 0.1);
+    bn_adapter_weigh(s.adapters[0], -2);
+    scale_b(s.adapters[0], -0.5f);
+    bn_adapter_use(s.base.model, s.adapters[1]);
+    bn_adapter_add(s.base.model, s.adapters[0]);
+    say(&s, other);
+    assert_memory_equal(scaled, other, sizeof other); /* powers of two: no rounding */
+    bn_adapter_weigh(s.adapters[0], 0);
+    bn_adapter_use(s.base.model, s.adapters[0]);
+    bn_adapter_add(s.base.model, s.adapters[1]);
+    say(&s, both);
+    bn_adapter_use(s.base.model, s.adapters[1]);
+    say(&s, other);
+    assert_memory_equal(both, other, sizeof other);
+    bn_adapter_use(s.base.model, NULL);
+    close_shared(&s);
 }
 
 /* One base in memory, one session, three ways to go on; back to the first the
@@ -238,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_on_one_base),
+        cmocka_unit_test(test_the_sum_of_two),
         cmocka_unit_test(test_checkpoint_of_adapters),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_peft),
