@@ -34,13 +34,17 @@ static void count_parameters(const bn_model *model, bn_size_report *out)
     out->packed_bytes = (int64_t)bn_model_packed_bytes(model);
 }
 
-/* The graphs of a model whose tensors have shapes but no memory. */
-static bn_status measure_graphs(const bn_config *config, bn_model *model, bn_memory_report *out)
+/* The graphs of models whose tensors have shapes but no memory; `teacher` may be
+ * NULL. */
+static bn_status measure_graphs(const bn_config *config, bn_model *model, const bn_model *teacher,
+                                bn_memory_report *out)
 {
+    const bn_distill distill = bn_distill_of(config, teacher);
     bn_train_graphs graphs;
     bn_tensor input, labels;
     BN_TRY(bn_feed_shapes(config, model, &input, &labels));
-    BN_TRY(bn_train_graphs_record(config, model, NULL, &input, &labels, &graphs));
+    BN_TRY(
+        bn_train_graphs_record(config, model, teacher ? &distill : NULL, &input, &labels, &graphs));
     const bn_tape_memory tape = bn_tape_memory_of(graphs.train[BN_STRENGTH_HARD]);
     out->arena = bn_train_graphs_arena(&graphs);
     out->saved_codes = tape.saved_codes;
@@ -61,6 +65,7 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     const bool adapts = config->adapter.base != NULL;
     bn_model *model = NULL;
     bn_adapter *adapter = NULL;
+    bn_loaded teacher = {0};
     bn_status status = BN_OK;
     bn_memory_report *memory = &out->memory;
     *out = (bn_size_report){
@@ -90,10 +95,15 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     memory->moments = optimizer.moments;
     memory->update = optimizer.scratch;
     memory->host_telemetry = bn_telemetry_host_bytes(model);
-    BN_TRY_OUT(measure_graphs(config, model, memory));
+    if (config->distillation.teacher) {
+        BN_TRY_OUT(bn_teacher_outline(config, vocab, backend, &teacher));
+        memory->teacher = bn_model_outline(teacher.model);
+    }
+    BN_TRY_OUT(measure_graphs(config, model, teacher.model, memory));
     memory->total = memory->weights + memory->gradients + memory->moments + memory->update +
-                    memory->arena + memory->tables;
+                    memory->teacher + memory->arena + memory->tables;
 out:
+    bn_loaded_clear(&teacher);
     bn_adapter_free(adapter);
     bn_model_free(model);
     return status;
@@ -110,7 +120,7 @@ static const char *what_to_lower(const bn_memory_report *m)
 bn_status bn_memory_explain(bn_status status, const bn_config *config, int64_t vocab,
                             bn_backend *backend)
 {
-    enum { ROLES = 8 };
+    enum { ROLES = 9 };
     bn_size_report sizes;
     char size[ROLES + 1][BN_SIZE_TEXT];
     if (status != BN_FAIL)
@@ -127,15 +137,16 @@ bn_status bn_memory_explain(bn_status status, const bn_config *config, int64_t v
             m->saved_codes + m->saved_packed + m->saved_float,
             m->activation_gradients,
             m->scratch,
+            m->teacher,
         };
         for (int i = 0; i < ROLES; i++)
             bn_size_text(bytes[i], size[i]);
         bn_error(
             status,
             "%s; the run needs %s: parameters %s, gradients %s, moments %s, activations %s (up "
-            "to %s kept for backward, %s of gradients, %s of scratch and logits), tables %s: "
-            "%s",
-            text, size[0], size[1], size[2], size[3], size[4], size[5], size[6], size[7],
+            "to %s kept for backward, %s of gradients, %s of scratch and logits), teacher %s, "
+            "tables %s: %s",
+            text, size[0], size[1], size[2], size[3], size[4], size[5], size[6], size[7], size[8],
             bn_size_text(m->tables, size[ROLES]), what_to_lower(m));
     } else if (text) {
         bn_error(status, "%s", text);

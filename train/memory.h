@@ -11,6 +11,7 @@ typedef struct bn_memory_report {
     size_t gradients; /* of parameters */
     size_t moments;   /* of the optimizer */
     size_t update;    /* scratch of the optimizer */
+    size_t teacher;   /* weights, codes and table of distillation.teacher */
     size_t arena;     /* activations, their gradients, kernel scratch */
     /* What is in the arena: */
     size_t saved_codes;          /* kept for backward: int8 activations and steps */
@@ -19,7 +20,7 @@ typedef struct bn_memory_report {
     size_t activation_gradients; /* largest sum alive at once */
     size_t scratch;              /* largest kernel scratch */
     size_t tables;               /* RoPE, token batches, telemetry */
-    size_t total;                /* weights + gradients + moments + update + arena + tables */
+    size_t total;                /* all of the above but the parts of the arena */
     size_t host_telemetry;       /* codes kept on the host; not in the total */
 } bn_memory_report;
 

@@ -34,7 +34,7 @@ typedef struct memory_row {
     size_t bytes;
 } memory_row;
 
-enum { MEMORY_ROWS = 13 };
+enum { MEMORY_ROWS = 14 };
 
 static void memory_rows(const bn_memory_report *m, memory_row rows[MEMORY_ROWS])
 {
@@ -43,6 +43,7 @@ static void memory_rows(const bn_memory_report *m, memory_row rows[MEMORY_ROWS])
         {"gradients", "gradients", false, m->gradients},
         {"moments", "optimizer moments", false, m->moments},
         {"update", "optimizer scratch", false, m->update},
+        {"teacher", "weights of the teacher", false, m->teacher},
         {"arena", "activations, one arena", false, m->arena},
         {"saved_codes", "saved: int8 activation codes", true, m->saved_codes},
         {"saved_packed", "saved: 2-bit packed weights", true, m->saved_packed},

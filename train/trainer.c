@@ -33,10 +33,7 @@ static bn_status take_memory(bn_trainer *t)
     BN_TRY(bn_optimizer_init(&t->optimizer, t->config, be, t->params, t->values,
                              t->adapter ? &t->adapter->grads : &t->model->grads));
     BN_TRY(bn_feed_init(t->config, t->data, t->model, &t->feed));
-    const bn_distill distill = {.teacher = t->teacher.model,
-                                .temperature = t->config->distillation.temperature,
-                                .logits_weight = t->config->distillation.logits_weight,
-                                .hidden_weight = t->config->distillation.hidden_weight};
+    const bn_distill distill = bn_distill_of(t->config, t->teacher.model);
     BN_TRY(bn_train_graphs_record(t->config, t->model, distill.teacher ? &distill : NULL,
                                   &t->feed.input, &t->feed.labels, &t->graphs));
     BN_TRY(bn_error_in(be->alloc(be, bn_train_graphs_arena(&t->graphs), &t->arena),

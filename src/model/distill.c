@@ -40,13 +40,14 @@ static bn_status check_kernels(const bn_config *config, const bn_backend *backen
     return BN_OK;
 }
 
-static bn_status check_fit(const bn_config *config, const bn_tokenizer *tokenizer,
-                           const bn_loaded *teacher)
+/* `vocab` is that of the student's tokenizer. */
+static bn_status check_fit(const bn_config *config, int64_t vocab, const bn_loaded *teacher)
 {
     const bn_model *model = teacher->model;
-    const int64_t vocab = config->model.kind == BN_KIND_MLP ? config->model.num_labels
-                          : config->model.vocab_size        ? config->model.vocab_size
-                                                            : bn_tokenizer_vocab_size(tokenizer);
+    if (config->model.kind == BN_KIND_MLP)
+        vocab = config->model.num_labels;
+    else if (config->model.vocab_size)
+        vocab = config->model.vocab_size;
     BN_TRY(bn_loaded_expect(teacher, config->model.kind));
     if (model->vocab != vocab)
         return bn_error(BN_BAD_CONFIG,
@@ -59,9 +60,6 @@ static bn_status check_fit(const bn_config *config, const bn_tokenizer *tokenize
                               "distillation.teacher: %s has %lld inputs, expected the model's %lld",
                               teacher->path, (long long)model->classifier.inputs,
                               (long long)config->model.input_size);
-    if (bn_tokenizer_hash(teacher->tokenizer) != bn_tokenizer_hash(tokenizer))
-        return bn_error(BN_BAD_CONFIG, "distillation.teacher: %s has another tokenizer than %s",
-                        teacher->path, config->data.tokenizer);
     if (model->positions < config->training.seq_len)
         return bn_error(BN_BAD_CONFIG,
                         "distillation.teacher: %s has %lld positions, expected training.seq_len "
@@ -77,6 +75,17 @@ static bn_status check_fit(const bn_config *config, const bn_tokenizer *tokenize
     return BN_OK;
 }
 
+/* An MLP has no use for its tokenizer. */
+static bn_status check_tokenizer(const bn_config *config, const bn_tokenizer *tokenizer,
+                                 const bn_loaded *teacher)
+{
+    if (config->model.kind == BN_KIND_MLP ||
+        bn_tokenizer_hash(teacher->tokenizer) == bn_tokenizer_hash(tokenizer))
+        return BN_OK;
+    return bn_error(BN_BAD_CONFIG, "distillation.teacher: %s has another tokenizer than %s",
+                    teacher->path, config->data.tokenizer);
+}
+
 bn_status bn_teacher_open(const bn_config *config, const bn_tokenizer *tokenizer,
                           bn_backend *backend, bn_loaded *out)
 {
@@ -84,8 +93,31 @@ bn_status bn_teacher_open(const bn_config *config, const bn_tokenizer *tokenizer
     BN_TRY(check_kernels(config, backend));
     BN_TRY(bn_error_in(bn_loaded_open(config->distillation.teacher, backend, true, out),
                        "distillation.teacher"));
-    bn_status status = check_fit(config, tokenizer, out);
+    bn_status status = check_fit(config, bn_tokenizer_vocab_size(tokenizer), out);
+    if (status == BN_OK)
+        status = check_tokenizer(config, tokenizer, out);
     if (status != BN_OK)
         bn_loaded_clear(out);
     return status;
+}
+
+bn_status bn_teacher_outline(const bn_config *config, int64_t vocab, bn_backend *backend,
+                             bn_loaded *out)
+{
+    *out = (bn_loaded){0};
+    BN_TRY(check_kernels(config, backend));
+    BN_TRY(bn_error_in(bn_loaded_outline(config->distillation.teacher, backend, out),
+                       "distillation.teacher"));
+    bn_status status = check_fit(config, vocab, out);
+    if (status != BN_OK)
+        bn_loaded_clear(out);
+    return status;
+}
+
+bn_distill bn_distill_of(const bn_config *config, const bn_model *teacher)
+{
+    return (bn_distill){.teacher = teacher,
+                        .temperature = config->distillation.temperature,
+                        .logits_weight = config->distillation.logits_weight,
+                        .hidden_weight = config->distillation.hidden_weight};
 }

@@ -19,12 +19,17 @@ typedef struct bn_distill {
     double temperature, logits_weight, hidden_weight;
 } bn_distill;
 
+bn_distill bn_distill_of(const bn_config *config, const bn_model *teacher);
+
 /* Opens config->distillation.teacher for a student of `config` with this
  * tokenizer, on its backend. BN_BAD_CONFIG where the two do not fit: other
  * tokens, fewer positions, another width with hidden_weight; BN_USAGE where the
  * backend has no kernels for it. *out as in bn_loaded_open(). */
 bn_status bn_teacher_open(const bn_config *config, const bn_tokenizer *tokenizer,
                           bn_backend *backend, bn_loaded *out) BN_MUST_CHECK;
+/* The same without memory: bn_loaded_outline(). `vocab` is the tokenizer's size. */
+bn_status bn_teacher_outline(const bn_config *config, int64_t vocab, bn_backend *backend,
+                             bn_loaded *out) BN_MUST_CHECK;
 
 /* The training loss above; `input` and `labels` as in bn_model_loss(). */
 bn_value bn_model_distill_loss(const bn_model *student, const bn_distill *distill, bn_graph *g,

@@ -264,9 +264,14 @@ static bn_status refuse_adapters(const char *path, bn_checkpoint *file)
                : BN_OK;
 }
 
-/* `base`: without float copies of quantized weights. */
-static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend, bool base,
-                                 const bn_config *run)
+/* What becomes of a file. */
+typedef struct opening {
+    bool base;            /* no float copies of a checkpoint's quantized weights */
+    bool outline;         /* no memory */
+    const bn_config *run; /* that becomes the config; NULL: the file's own */
+} opening;
+
+static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend, opening how)
 {
     bn_status status = BN_OK;
     bn_checkpoint *file = NULL;
@@ -274,10 +279,12 @@ static bn_status open_checkpoint(bn_loaded *loaded, bn_backend *backend, bool ba
     BN_TRY_OUT(refuse_adapters(loaded->path, file));
     const bn_train_state *state = bn_checkpoint_state(file);
     loaded->step = state->step;
-    BN_TRY_OUT(
-        open_head(loaded, state->config_json, state->tokenizer, bn_checkpoint_count(file), run));
-    BN_TRY_OUT(make_model(loaded, backend, base));
+    BN_TRY_OUT(open_head(loaded, state->config_json, state->tokenizer, bn_checkpoint_count(file),
+                         how.run));
+    BN_TRY_OUT(make_model(loaded, backend, how.base));
     BN_TRY_OUT(check_params(loaded, file));
+    if (how.outline)
+        goto out;
     BN_TRY_OUT(bn_model_alloc(loaded->model, false));
     BN_TRY_OUT(read_params(loaded, file));
     BN_TRY_OUT(read_codes(loaded, file));
@@ -391,16 +398,19 @@ out:
     return status;
 }
 
-static bn_status open_packed(bn_loaded *loaded, bn_backend *backend, const bn_config *run)
+static bn_status open_packed(bn_loaded *loaded, bn_backend *backend, opening how)
 {
     bn_status status = BN_OK;
     bn_packed *file = NULL;
     loaded->is_packed = true;
     BN_TRY_OUT(bn_packed_open(loaded->path, &file));
     const bn_packed_info *info = bn_packed_get_info(file);
-    BN_TRY_OUT(open_head(loaded, info->config_json, info->tokenizer, bn_packed_count(file), run));
+    BN_TRY_OUT(
+        open_head(loaded, info->config_json, info->tokenizer, bn_packed_count(file), how.run));
     BN_TRY_OUT(make_model(loaded, backend, true));
     BN_TRY_OUT(check_packed(loaded, file));
+    if (how.outline)
+        goto out;
     BN_TRY_OUT(bn_model_alloc(loaded->model, false));
     BN_TRY_OUT(read_packed(loaded, file));
 out:
@@ -408,25 +418,43 @@ out:
     return status;
 }
 
-bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run, bn_loaded *out)
+static bn_status open_any(const char *path, bn_backend *backend, opening how, bn_loaded *out)
 {
     bn_status status = BN_OK;
     bn_model_file kind;
     *out = (bn_loaded){0};
     BN_TRY_OUT(bn_model_locate(path, &out->path, &kind, &out->skipped));
-    if (kind == BN_MODEL_FILE_PACKED) {
-        BN_TRY_OUT(open_packed(out, backend, NULL));
-    } else {
-        BN_TRY_OUT(open_checkpoint(out, backend, false, NULL));
-        if (run)
-            BN_TRY_OUT(bn_model_pack(out->model));
-    }
+    BN_TRY_OUT(kind == BN_MODEL_FILE_PACKED ? open_packed(out, backend, how)
+                                            : open_checkpoint(out, backend, how));
+out:
+    if (status != BN_OK)
+        bn_loaded_clear(out);
+    return status;
+}
+
+bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run, bn_loaded *out)
+{
+    bn_status status = BN_OK;
+    BN_TRY(open_any(path, backend, (opening){0}, out));
+    if (run && !out->is_packed)
+        BN_TRY_OUT(bn_model_pack(out->model));
     if (run)
         BN_TRY_OUT(bn_model_arrange(out->model));
 out:
     if (status != BN_OK)
         bn_loaded_clear(out);
     return status;
+}
+
+bn_status bn_loaded_open_base(const char *path, bn_backend *backend, const bn_config *run,
+                              bn_loaded *out)
+{
+    return open_any(path, backend, (opening){.base = true, .run = run}, out);
+}
+
+bn_status bn_loaded_outline(const char *path, bn_backend *backend, bn_loaded *out)
+{
+    return open_any(path, backend, (opening){.outline = true}, out);
 }
 
 /* Both models have the same parameters; learned scales come with the quantization. */
@@ -489,21 +517,6 @@ bn_status bn_loaded_give(const bn_loaded *loaded, bn_model *to)
             BN_TRY_OUT(copy_param(loaded->model, to, to->linears[i]->weight_scale, values));
 out:
     free(values);
-    return status;
-}
-
-bn_status bn_loaded_open_base(const char *path, bn_backend *backend, const bn_config *run,
-                              bn_loaded *out)
-{
-    bn_status status = BN_OK;
-    bn_model_file kind;
-    *out = (bn_loaded){0};
-    BN_TRY_OUT(bn_model_locate(path, &out->path, &kind, &out->skipped));
-    BN_TRY_OUT(kind == BN_MODEL_FILE_PACKED ? open_packed(out, backend, run)
-                                            : open_checkpoint(out, backend, true, run));
-out:
-    if (status != BN_OK)
-        bn_loaded_clear(out);
     return status;
 }
 

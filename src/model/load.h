@@ -42,6 +42,8 @@ bn_status bn_loaded_open(const char *path, bn_backend *backend, bool run,
  * another network, or one that has no packed product. */
 bn_status bn_loaded_open_base(const char *path, bn_backend *backend, const bn_config *run,
                               bn_loaded *out) BN_MUST_CHECK;
+/* What bn_loaded_open() checks, and a model without memory: bn_model_outline(). */
+bn_status bn_loaded_outline(const char *path, bn_backend *backend, bn_loaded *out) BN_MUST_CHECK;
 void bn_loaded_clear(bn_loaded *loaded); /* {0} is fine */
 
 /* The parameters of `loaded` as those of `to`, a model with memory on any backend;

@@ -466,6 +466,13 @@ bn_status bn_model_pack(bn_model *model)
     return BN_OK;
 }
 
+size_t bn_model_outline(bn_model *model)
+{
+    const size_t rope = bn_model_is_classifier(model) ? 0 : bn_tensor_bytes(&model->rope);
+    bn_param_set_bind(&model->params, NULL, NULL);
+    return model->params.block_bytes + place_packed(model, &model->packed) + rope;
+}
+
 bn_status bn_model_arrange(bn_model *model)
 {
     bn_backend *be = model->backend;

@@ -105,6 +105,10 @@ bn_status bn_model_init_scales(bn_model *model) BN_MUST_CHECK;
  * recorded afterwards read codes instead of weights. */
 bn_status bn_model_pack(bn_model *model) BN_MUST_CHECK;
 
+/* In place of bn_model_alloc() and bn_model_pack(): shapes without memory, for graphs
+ * that are planned but never run. Returns the bytes that both would take. */
+size_t bn_model_outline(bn_model *model);
+
 /* Lays the packed weights out as the backend's product reads them fastest
  * (bn_backend.arrange). From then on they are for graphs without gradients that
  * are recorded afterwards; nobody else can read the codes. */

@@ -331,6 +331,38 @@ static void test_memory_agrees_with_report(void **state)
     stop(&f);
 }
 
+/* A teacher takes room too: its weights, its codes, its values in the arena. */
+static void test_memory_of_a_teacher(void **state)
+{
+    static const char *const schemes[] = {"quantization.weight_bits=none",
+                                          "quantization.weight_scale=row"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        fixture f = {0};
+        bn_size_report report, alone;
+        help_config(&f.config, "teacher", "model.hidden_size=128", "model.intermediate_size=512",
+                    "training.max_steps=1", schemes[i], NULL);
+        help_remove("teacher");
+        assert_ok(help_run(&f.config, NULL, NULL));
+        bn_config_clear(&f.config);
+        help_config(&f.config, "unused", "model.hidden_size=64", NULL);
+        start(&f, false);
+        assert_ok(bn_size_report_make(&f.config, 256, f.backend, &alone));
+        stop(&f);
+        help_config(&f.config, "unused", "model.hidden_size=64", "distillation.teacher=teacher",
+                    NULL);
+        start(&f, false);
+        step(&f);
+        assert_ok(bn_size_report_make(&f.config, 256, f.backend, &report));
+        const size_t peak = bn_trainer_device_memory(f.trainer).peak_bytes;
+        if (llabs((long long)peak - (long long)report.memory.total) > 8192)
+            fail_msg("measured %zu bytes, foretold %zu", peak, report.memory.total);
+        assert_int_equal(report.memory.arena, bn_train_graphs_arena(&f.trainer->graphs));
+        assert_true(report.memory.total > alone.memory.total + report.memory.teacher);
+        stop(&f);
+    }
+}
+
 static bn_kernel right_rmsnorm;
 
 static bn_status wrong_rmsnorm(bn_backend *backend, const bn_op_call *call)
@@ -370,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_telemetry),
         cmocka_unit_test(test_init_from),
         cmocka_unit_test(test_memory_agrees_with_report),
+        cmocka_unit_test(test_memory_of_a_teacher),
         cmocka_unit_test(test_selftest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
