@@ -10,8 +10,9 @@
  *   extra/NAME    uint8 [bytes]                    whatever else the trainer keeps
  *
  * NAME is the Hugging Face name. First moments are there for each parameter that
- * was trained, second ones if its update keeps them: none of an imported model
- * nor of a frozen parameter. Root attributes:
+ * is trained, second ones if its update keeps them: none of a frozen parameter, nor
+ * of adapters saved alone. A model to start from (imported, quantized or merged, of
+ * step 0) has zeros. Root attributes:
  *
  *   format = "bitnet-checkpoint"   format_version = 1 (int64)   producer
  *   config_json   tokenizer ("byte", or tokenizer JSON)   device
