@@ -15,7 +15,7 @@ typedef struct fake_job {
     float *y;
 } fake_job;
 
-/* c->scratch need not be there yet: *bytes is what it has to have. */
+/* c->scratch need not be there yet, nor what a run brings: *bytes is what it has to have. */
 static fake_job job_of(const bn_backend *backend, const bn_op_call *c, size_t *bytes)
 {
     const bool act = c->op == BN_OP_ACT_FAKE_QUANT;
@@ -29,7 +29,6 @@ static fake_job job_of(const bn_backend *backend, const bn_op_call *c, size_t *b
                   .group = bn_group_length(in, G),
                   .groups = bn_groups_per_row(in, G),
                   .one_scale = G == BN_PER_TENSOR,
-                  .softness = (float)c->run->softness,
                   .x = bn_fast_in(c, 0),
                   .y = bn_fast_out(c, 0)};
     bn_op_call *q = &j.quantizer;
@@ -81,6 +80,7 @@ static bn_status fake_quant(bn_backend *backend, const bn_op_call *c, bn_kernel 
 {
     size_t bytes;
     fake_job j = job_of(backend, c, &bytes);
+    j.softness = (float)c->run->softness;
     BN_TRY(quantize(backend, &j.quantizer));
     bn_fast_ranges(backend, bn_tensor_rows(&c->in[0]), bn_fast_chunk_rows(j.in), soft_rows, &j);
     return BN_OK;
