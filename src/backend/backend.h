@@ -92,8 +92,9 @@ struct bn_backend {
     unsigned weights;
     /* BITLINEAR's backward products: mask of 1 << bn_backward. */
     unsigned backwards;
-    /* WEIGHT_QUANT makes ternary codes by the mean alone; no WEIGHT_ESTIMATOR. */
-    bool ternary_only;
+    /* Rules by which WEIGHT_QUANT makes scales: mask of 1 << bn_scale_rule. Its grids are those
+     * whose codes are BN_T2 or among `weights`. */
+    unsigned scale_rules;
     bool kv_codes; /* its KV_ATTENTION knows caches of codes */
     bn_kernel_row rows[BN_OP_COUNT];
 

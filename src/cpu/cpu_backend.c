@@ -136,6 +136,7 @@ static bn_status cpu_new(const char *name, bn_dtype real, size_t memory_limit, b
         .name = name,
         .real = real,
         .weights = 1u << BN_I8,
+        .scale_rules = 1u << BN_SCALE_MEAN | 1u << BN_SCALE_MEDIAN | 1u << BN_SCALE_LEARNED,
         .backwards = 1u << BN_BACKWARD_FLOAT32 | 1u << BN_BACKWARD_BF16 | 1u << BN_BACKWARD_INT16,
         .kv_codes = true,
         .alloc = cpu_alloc,

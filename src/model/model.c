@@ -179,18 +179,18 @@ static bn_status check_schemes(const bn_model *model, bool packed)
     for (int i = 0; i < model->n_linears; i++) {
         const bn_weight_spec *spec = &model->linears[i]->quant.weight;
         const bn_weight_params *p = &spec->params;
-        const bool wide = bn_grid_dtype(p->grid) == BN_I8 && !(be->weights & 1u << BN_I8);
-        const bool other = p->grid != BN_GRID_TERNARY || p->rule != BN_SCALE_MEAN ||
-                           p->estimator != BN_ESTIMATOR_IDENTITY;
-        if (spec->quantized && (wide || (other && !packed && be->ternary_only)))
-            return bn_error(
-                BN_NO_DEVICE, "backend %s: quantization: expected %s weights, found %s in %s",
-                be->name,
-                packed ? "ternary or binary"
-                       : "ternary absmean weights with gradient_estimator identity, not"
-                         " other",
-                p->grid == BN_GRID_TERNARY ? "another estimator" : bn_grid_table[p->grid].name,
-                model->linears[i]->name);
+        if (!spec->quantized)
+            continue;
+        if (bn_grid_dtype(p->grid) == BN_I8 && !(be->weights & 1u << BN_I8))
+            return bn_error(BN_NO_DEVICE,
+                            "backend %s: quantization: expected ternary or binary weights, found "
+                            "%s in %s",
+                            be->name, bn_grid_table[p->grid].name, model->linears[i]->name);
+        if (!packed && !(be->scale_rules >> p->rule & 1u))
+            return bn_error(BN_NO_DEVICE,
+                            "backend %s: quantization.scale_estimator: expected absmean or "
+                            "learned, found absmedian in %s",
+                            be->name, model->linears[i]->name);
     }
     return BN_OK;
 }

@@ -146,7 +146,7 @@ static bn_status open_device(bn_ocl *ocl, const bn_ocl_device *device,
     ocl->backend.name = ocl->name;
     ocl->backend.real = BN_F32;
     ocl->backend.backwards = 1u << BN_BACKWARD_FLOAT32 | 1u << BN_BACKWARD_BF16;
-    ocl->backend.ternary_only = true;
+    ocl->backend.scale_rules = 1u << BN_SCALE_MEAN | 1u << BN_SCALE_LEARNED;
     ocl->backend.free = ocl_free;
     bn_ocl_memory_functions(&ocl->backend);
     BN_TRY(bn_ocl_memory_init(ocl));

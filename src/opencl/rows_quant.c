@@ -1,6 +1,7 @@
 /* Quantizers (kernels/quant.cl). Their gradients pass through unchanged. */
 #include "base/checked.h"
 #include "opencl/ocl_impl.h"
+#include "quant/estimator.h"
 #include "quant/pack.h"
 #include "quant/quantize.h"
 
@@ -114,14 +115,25 @@ static size_t weight_quant_scratch(const bn_backend *backend, const bn_op_call *
     return sums_bytes(c);
 }
 
-/* bn_backend.ternary_only */
-static bn_status check_scheme(const bn_op_call *c)
+/* bn_backend.weights and .scale_rules */
+static bn_status check_scheme(const bn_ocl *ocl, const bn_op_call *c)
 {
     const bn_weight_params *p = &c->params->weight;
-    if (p->grid == BN_GRID_TERNARY && p->rule == BN_SCALE_MEAN)
+    if (bn_grid_dtype(p->grid) == BN_T2 && ocl->backend.scale_rules >> p->rule & 1u)
         return BN_OK;
-    return bn_error(BN_FAIL, "%s: OpenCL makes ternary codes from the mean of |w|, no others",
+    return bn_error(BN_FAIL, "%s: OpenCL makes ternary and binary codes, with no median scales",
                     bn_op_table[c->op].name);
+}
+
+static int is_odd(const bn_op_call *c)
+{
+    return bn_grid_table[c->params->weight.grid].odd;
+}
+
+/* A work-item for each scale. */
+static int64_t scale_groups(const bn_ocl *ocl, const bn_tensor *scale)
+{
+    return bn_ceil_div(bn_tensor_numel(scale), ocl->cpu_shape ? 1 : 256);
 }
 
 static bn_status weight_quant_forward(bn_backend *backend, const bn_op_call *c)
@@ -129,15 +141,21 @@ static bn_status weight_quant_forward(bn_backend *backend, const bn_op_call *c)
     bn_ocl *ocl = bn_ocl_of(backend);
     weight w = weight_of(c);
     int64_t per_item = 1, groups;
-    BN_TRY(check_scheme(c));
-    BN_TRY(weight_scales(ocl, c, &c->out[1], &c->scratch));
+    BN_TRY(check_scheme(ocl, c));
+    if (c->params->weight.rule == BN_SCALE_LEARNED)
+        BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_SCALE_FLOOR, scale_groups(ocl, &c->out[1]), 1, 1,
+                             BN_OCL_T(&c->in[1]), BN_OCL_T(&c->out[1]),
+                             BN_OCL_L(bn_tensor_numel(&c->out[1]))));
+    else
+        BN_TRY(weight_scales(ocl, c, &c->out[1], &c->scratch));
     if (ocl->cpu_shape)
         groups = bn_ocl_row_groups(ocl, w.O, w.I, &per_item);
     else
         groups = bn_ceil_div(w.O * bn_t2_row_bytes(w.I), 256);
     return BN_OCL_LAUNCH(ocl, BN_OCL_K_TERNARIZE, groups, 1, 1, BN_OCL_T(&c->in[0]),
                          BN_OCL_T(&c->out[1]), BN_OCL_T(&c->out[0]), BN_OCL_L(w.O), BN_OCL_I(w.I),
-                         BN_OCL_I(w.length), BN_OCL_I(w.stride), BN_OCL_L(per_item));
+                         BN_OCL_I(w.length), BN_OCL_I(w.stride), BN_OCL_I(is_odd(c)),
+                         BN_OCL_L(per_item));
 }
 
 /* Row sums (aligned), then scales. */
@@ -157,12 +175,51 @@ static bn_status weight_fake_quant_forward(bn_backend *backend, const bn_op_call
     int64_t n = w.O * w.I;
     size_t skip = bn_align_up(sums_bytes(c), BN_ALIGN);
     bn_tensor scale = bn_ocl_part(&c->scratch, skip, bn_tensor_bytes(&c->scratch) - skip);
-    BN_TRY(check_scheme(c));
+    BN_TRY(check_scheme(ocl, c));
     BN_TRY(weight_scales(ocl, c, &scale, &c->scratch));
     BN_TRY(BN_OCL_LAUNCH(ocl, BN_OCL_K_WEIGHT_FAKE_QUANT, bn_ocl_flat_groups(ocl, n), 1, 1,
                          BN_OCL_T(&c->in[0]), BN_OCL_T(&scale), BN_OCL_T(&c->out[0]), BN_OCL_L(n),
-                         BN_OCL_I(w.I), BN_OCL_I(w.length), BN_OCL_I(w.stride)));
+                         BN_OCL_I(w.I), BN_OCL_I(w.length), BN_OCL_I(w.stride),
+                         BN_OCL_I(is_odd(c))));
     return soften(ocl, c);
+}
+
+/* ---- gradient estimators ---------------------------------------------------------- */
+
+/* Slopes of the rows of a weight with one scale, 8 bytes each. */
+static size_t estimator_scratch(const bn_backend *backend, const bn_op_call *c)
+{
+    (void)backend;
+    return c->params->weight.group_size == BN_PER_TENSOR ? (size_t)c->in[1].shape[0] * 8 : 0;
+}
+
+/* dout [O,I] -> din1 [O,I] of the weight, din2 of its scale */
+static bn_status weight_estimator_backward(bn_backend *backend, const bn_op_call *c)
+{
+    bn_ocl *ocl = bn_ocl_of(backend);
+    const bn_weight_params *p = &c->params->weight;
+    const bn_grid_info *grid = &bn_grid_table[p->grid];
+    const int64_t O = c->in[1].shape[0], I = c->in[1].shape[1];
+    const int64_t length = bn_group_length(I, p->group_size), last = (I - 1) % length + 1;
+    const int64_t N = O * bn_groups_per_row(I, p->group_size);
+    const bool one = p->group_size == BN_PER_TENSOR, total = one && bn_tensor_present(&c->din[2]);
+    const double delta =
+        p->estimator == BN_ESTIMATOR_EWGS ? p->ewgs_delta / (2 * bn_grid_half_step(p->grid)) : 0;
+    int64_t per_item, groups = bn_ocl_row_groups(ocl, N, length, &per_item);
+    BN_TRY(BN_OCL_LAUNCH(
+        ocl, BN_OCL_K_ESTIMATE, groups, 1, 1, BN_OCL_T(&c->in[1]), BN_OCL_T(&c->dout),
+        BN_OCL_T(&c->in[2]), BN_OCL_T(&c->din[1]), BN_OCL_T(total ? &c->scratch : NULL),
+        BN_OCL_T(one ? NULL : &c->din[2]), BN_OCL_L(N), BN_OCL_I(I), BN_OCL_I(length),
+        BN_OCL_I(one), BN_OCL_I(grid->max), BN_OCL_I(grid->odd),
+        BN_OCL_F(bn_estimator_weight_limit(p->estimator, p->grid)),
+        BN_OCL_F(bn_estimator_scale_limit(p->estimator, p->grid)), BN_OCL_F(delta),
+        BN_OCL_F(bn_lsq_factor(p->grid, length)), BN_OCL_F(bn_lsq_factor(p->grid, last)),
+        BN_OCL_I(2 * c->accumulate[1] + 4 * c->accumulate[2]), BN_OCL_L(per_item)));
+    if (!total)
+        return BN_OK;
+    return BN_OCL_LAUNCH(ocl, BN_OCL_K_ESTIMATE_TOTAL, 1, 1, 1, BN_OCL_T(&c->scratch),
+                         BN_OCL_T(&c->din[2]), BN_OCL_L(O), BN_OCL_F(bn_lsq_factor(p->grid, O * I)),
+                         BN_OCL_I(c->accumulate[2]));
 }
 
 void bn_ocl_rows_quant(bn_backend *backend)
@@ -171,6 +228,8 @@ void bn_ocl_rows_quant(bn_backend *backend)
     bn_ocl_set_row(backend, BN_OP_ACT_FAKE_QUANT, act_fake_quant_forward, NULL);
     bn_ocl_set_row(backend, BN_OP_WEIGHT_QUANT, weight_quant_forward, NULL);
     backend->rows[BN_OP_WEIGHT_QUANT].forward_scratch = weight_quant_scratch;
+    bn_ocl_set_row(backend, BN_OP_WEIGHT_ESTIMATOR, NULL, weight_estimator_backward);
+    backend->rows[BN_OP_WEIGHT_ESTIMATOR].backward_scratch = estimator_scratch;
     bn_ocl_set_row(backend, BN_OP_WEIGHT_FAKE_QUANT, weight_fake_quant_forward, NULL);
     backend->rows[BN_OP_WEIGHT_FAKE_QUANT].forward_scratch = weight_fake_quant_scratch;
 }

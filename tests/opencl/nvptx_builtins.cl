@@ -75,6 +75,14 @@ float OVERLOAD fabs(float x)
 {
     return __builtin_fabsf(x);
 }
+float OVERLOAD floor(float x)
+{
+    return __builtin_floorf(x);
+}
+float OVERLOAD clamp(float x, float low, float high)
+{
+    return x < low ? low : x > high ? high : x;
+}
 float OVERLOAD rint(float x)
 {
     return __builtin_rintf(x);

@@ -73,6 +73,7 @@ static void every_step_has_the_loss_of_the_cpu(void **state)
         {"quantization.ramp_steps=10", "quantization.weight_scale=group"},
         {"model.hidden_act=silu", "quantization.weight_scale=tensor"},
         {"quantization.activation_scale=tensor", "model.tie_word_embeddings=false"},
+        {"quantization.weight_bits=binary", "quantization.scale_estimator=learned"},
     };
     for (size_t s = 0; s < sizeof settings / sizeof settings[0]; s++) {
         bn_config config;
@@ -291,9 +292,37 @@ static void a_step_moves_token_ids_and_scalars_only(void **state)
     bn_config_clear(&config);
 }
 
+static void what_is_not_there_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *setting, *said;
+    } refused[] = {
+        {"quantization.weight_bits=4", "expected ternary or binary weights, found 4"},
+        {"quantization.scale_estimator=absmedian", "found absmedian in model.layers.0"},
+        {"training.backward_precision=int16", "training.backward_precision: opencl:"},
+        {"training.optimizer=muon", "training.optimizer: \"muon\" does not run on opencl:"},
+    };
+    bn_backend *backend = open_device(true);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        bn_train_data data;
+        bn_trainer *trainer;
+        bn_config config;
+        help_config(&config, "out", refused[i].setting, NULL);
+        assert_ok(bn_train_data_open(&config, &data));
+        assert_int_not_equal(bn_trainer_new(&config, &data, backend, false, &trainer), BN_OK);
+        if (!strstr(bn_error_text(), refused[i].said))
+            fail_msg("%s: %s", refused[i].setting, bn_error_text());
+        bn_train_data_clear(&data);
+        bn_config_clear(&config);
+    }
+    bn_backend_free(backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_not_there_is_refused),
         cmocka_unit_test(every_step_has_the_loss_of_the_cpu),
         cmocka_unit_test(a_float_run_has_the_losses_of_the_cpu),
         cmocka_unit_test(adapters_have_the_losses_of_the_cpu),

@@ -188,18 +188,18 @@ static void one_case(const op_case *k, bn_backend *backend, bn_backend *referenc
     bn_op_instance_clear(&ref);
 }
 
-/* What a backend that knows ternary absmean weights alone must refuse. */
+/* What a backend says it does not have, it must refuse. */
 static bool is_refused(const bn_backend *backend, const bn_op_spec *spec)
 {
     const bn_weight_params *p = &spec->params.weight;
+    const bool wide = backend->weights & 1u << BN_I8;
     switch (spec->op) {
-    case BN_OP_WEIGHT_ESTIMATOR:
-        return backend->ternary_only;
     case BN_OP_WEIGHT_QUANT:
     case BN_OP_WEIGHT_FAKE_QUANT:
-        return backend->ternary_only && (p->grid != BN_GRID_TERNARY || p->rule != BN_SCALE_MEAN);
+        return (bn_grid_dtype(p->grid) == BN_I8 && !wide) ||
+               !(backend->scale_rules >> p->rule & 1u);
     case BN_OP_BITLINEAR:
-        return spec->in[2].dtype == BN_I8 && !(backend->weights & 1u << BN_I8);
+        return spec->in[2].dtype == BN_I8 && !wide;
     default:
         return false;
     }
@@ -209,9 +209,8 @@ static bool is_refused(const bn_backend *backend, const bn_op_spec *spec)
 static void refused_case(const op_case *k, bn_backend *backend)
 {
     bn_op_instance op;
-    const bool backward = bn_op_table[k->spec.op].traits & BN_VIEW ||
-                          (k->spec.op == BN_OP_BITLINEAR &&
-                           !(backend->backwards >> k->spec.params.weight.backward & 1u));
+    const bool backward = k->spec.op == BN_OP_BITLINEAR &&
+                          !(backend->backwards >> k->spec.params.weight.backward & 1u);
     assert_ok(bn_op_instance_init(&op, backend, &k->spec));
     assert_int_equal(backward ? bn_op_instance_backward(&op, bn_op_instance_grads(&op), 0)
                               : bn_op_instance_forward(&op),

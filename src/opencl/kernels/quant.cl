@@ -229,15 +229,35 @@ kernel void bn_weight_scale_total(BN_BUFFER(sums), BN_BUFFER(scale), const long 
     }
 }
 
-/* ---- ternary codes ---------------------------------------------------------------------- */
+/* scale [n] = max(learned, 1e-5) */
+kernel void bn_scale_floor(BN_BUFFER(learned), BN_BUFFER(scale), const long n)
+{
+    BN_POINTER(const float, learned);
+    BN_POINTER(float, scale);
+    const long i = (long)get_global_id(0);
+    if (i < n)
+        scale[i] = absmax_floor(learned[i]);
+}
+
+/* ---- codes -------------------------------------------------------------------------------- */
+
+/* The code of v = w / gamma: of the integers -max .. max, or of the odd ones among them. */
+float grid_code(float v, float max, int odd)
+{
+    const float q = 2.0f * floor(v * 0.5f) + 1.0f;
+    if (!odd)
+        return (float)round_code1(v, -max, max);
+    return v != v ? 1.0f : clamp(q, -max, max);
+}
 
 /* Scale of element k of row r: `stride` scales per row (0: one for all). */
 #define SCALE_AT(r, k) scale[(r) * stride + (stride > 1 ? (k) / length : 0)]
 
-/* w [O,I], scales -> packed codes. Grid: CPU shape per_item rows per work-item;
- * GPU shape one work-item per byte. */
+/* w [O,I], scales -> packed codes -1, 0, 1, or where `odd` -1, 1. Grid: CPU shape per_item
+ * rows per work-item; GPU shape one work-item per byte. */
 kernel void bn_ternarize(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(packed), const long O,
-                         const int I, const int length, const int stride, const long per_item)
+                         const int I, const int length, const int stride, const int odd,
+                         const long per_item)
 {
     BN_POINTER(const float, w);
     BN_POINTER(const float, scale);
@@ -249,7 +269,7 @@ kernel void bn_ternarize(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(packed), cons
         global const float *x = w + r * I;
         global uchar *row = packed + r * row_bytes;
         int k = 0;
-        if (length % 16 == 0 || stride <= 1) { /* 16 elements have one scale */
+        if (!odd && (length % 16 == 0 || stride <= 1)) { /* 16 elements have one scale */
             for (int from = 0; from + 16 <= I; from += length) {
                 const float inv = 1.0f / SCALE_AT(r, from);
                 const int to = min(from + length, I);
@@ -264,7 +284,7 @@ kernel void bn_ternarize(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(packed), cons
             int byte = 0;
             for (int l = 0; l < 4; l++) {
                 const int at = min(k + l, I - 1);
-                const int q = round_code1(x[at] * (1.0f / SCALE_AT(r, at)), -1.0f, 1.0f);
+                const int q = (int)grid_code(x[at] * (1.0f / SCALE_AT(r, at)), 1.0f, odd);
                 byte |= (k + l < I ? q + 1 : 1) << (2 * l);
             }
             row[k / 4] = (uchar)byte;
@@ -279,7 +299,7 @@ kernel void bn_ternarize(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(packed), cons
         int byte = 0;
         for (int l = 0; l < 4; l++) {
             const int at = min(k + l, I - 1);
-            const int q = round_code1(x[at] * (1.0f / SCALE_AT(r, at)), -1.0f, 1.0f);
+            const int q = (int)grid_code(x[at] * (1.0f / SCALE_AT(r, at)), 1.0f, odd);
             byte |= (k + l < I ? q + 1 : 1) << (2 * l);
         }
         packed[j] = (uchar)byte;
@@ -289,7 +309,7 @@ kernel void bn_ternarize(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(packed), cons
 
 /* y [O,I] = codes scale */
 kernel void bn_weight_fake_quant(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(y), const long n,
-                                 const int I, const int length, const int stride)
+                                 const int I, const int length, const int stride, const int odd)
 {
     BN_POINTER(const float, w);
     BN_POINTER(const float, scale);
@@ -298,7 +318,7 @@ kernel void bn_weight_fake_quant(BN_BUFFER(w), BN_BUFFER(scale), BN_BUFFER(y), c
     for (long i = first + (BN_CPU ? 0 : get_local_id(0)); i < end;
          i += BN_CPU ? 1 : get_local_size(0)) {
         const float s = SCALE_AT(i / I, (int)(i % I));
-        y[i] = (float)round_code1(w[i] * (1.0f / s), -1.0f, 1.0f) * s;
+        y[i] = grid_code(w[i] * (1.0f / s), 1.0f, odd) * s;
     }
 }
 
@@ -311,4 +331,67 @@ kernel void bn_soften(BN_BUFFER(x), BN_BUFFER(y), const long n, const float soft
     for (long i = first + (BN_CPU ? 0 : get_local_id(0)); i < end;
          i += BN_CPU ? 1 : get_local_size(0))
         y[i] += softness * (x[i] - y[i]);
+}
+
+/* ---- gradient estimators -------------------------------------------------------------------- */
+
+/* The formulas are those of src/quant/estimator.h. w, g [O,I] in N groups of `length` elements
+ * of a row, each with a scale, or all with one -> dw, and of each group the slope of its scale:
+ * dscale [N], times `factor` (`last_factor` for the short group of a row), or where the scale is
+ * one, slope [N] for bn_estimate_total. dw, dscale or slope may be absent. add: bit 1 dw, bit 2
+ * dscale. */
+kernel void bn_estimate(BN_BUFFER(w), BN_BUFFER(g), BN_BUFFER(scale), BN_BUFFER(dw),
+                        BN_BUFFER(slope), BN_BUFFER(dscale), const long N, const int I,
+                        const int length, const int one_scale, const int max, const int odd,
+                        const float weight_limit, const float scale_limit, const float delta,
+                        const float factor, const float last_factor, const int add,
+                        const long per_item)
+{
+    BN_POINTER(const float, scale);
+    BN_POINTER(bn_wide, slope);
+    BN_POINTER(float, dscale);
+    BN_WIDE_LOCAL
+    const int per_row = (I + length - 1) / length, first = BN_CPU ? 0 : (int)get_local_id(0);
+    BN_ROWS(r, N, per_item)
+    {
+        const int begin = (int)(r % per_row) * length, n = min(length, I - begin);
+        const long at = r / per_row * I + begin;
+        global const float *x = (global const float *)(w_base + w_offset) + at;
+        global const float *dy = (global const float *)(g_base + g_offset) + at;
+        global float *d = (global float *)(dw_base + dw_offset) + at;
+        const float inv = 1.0f / absmax_floor(scale[one_scale ? 0 : r]);
+        bn_wide sum = bn_wide_of(0.0f);
+        for (int k = first; k < n; k += BN_CPU ? 1 : BN_GROUP) {
+            const float v = x[k] * inv, q = grid_code(v, (float)max, odd), size = fabs(v);
+            const float side = dy[k] > 0.0f ? 1.0f : dy[k] < 0.0f ? -1.0f : 0.0f;
+            const float to_w =
+                size > weight_limit ? 0.0f : dy[k] * (1.0f + delta * side * (v - q));
+            if (dw_base != 0)
+                d[k] = add & 2 ? d[k] + to_w : to_w;
+            sum = bn_wide_add(sum, bn_wide_of(dy[k] * (size > scale_limit ? q : q - v)));
+        }
+        sum = BN_WIDE_SUM(sum);
+        if (BN_CPU || first == 0) {
+            const float value = bn_wide_float(sum) * (n < length ? last_factor : factor);
+            if (slope_base != 0)
+                slope[r] = sum;
+            else if (dscale_base != 0)
+                dscale[r] = add & 4 ? dscale[r] + value : value;
+        }
+    }
+}
+
+/* One work-item: the one scale's slope from those of the O rows. */
+kernel void bn_estimate_total(BN_BUFFER(slope), BN_BUFFER(dscale), const long O,
+                              const float factor, const int add)
+{
+    BN_POINTER(const bn_wide, slope);
+    BN_POINTER(float, dscale);
+    if (get_global_id(0) == 0) {
+        bn_wide sum = bn_wide_of(0.0f);
+        for (long r = 0; r < O; r++)
+            sum = bn_wide_add(sum, slope[r]);
+        const float value = bn_wide_float(sum) * factor;
+        dscale[0] = add ? dscale[0] + value : value;
+    }
 }
