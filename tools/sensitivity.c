@@ -19,6 +19,8 @@ static bn_linear_layer quantized(const bn_linear_layer *layer, const bn_config *
     bn_config view = *config; /* shares the lists, is not cleared */
     if (!bn_config_quantized(config)) {
         view.quantization.weight_bits = BN_WEIGHT_BITS_TERNARY;
+        if (view.quantization.scale_estimator == BN_SCALE_ESTIMATOR_LEARNED)
+            view.quantization.scale_estimator = BN_SCALE_ESTIMATOR_ABSMEAN; /* its start */
         view.quantization.rules = (bn_config_rules){0};
     }
     const bn_quant_spec spec = bn_quant_spec_of(&view, layer->name);

@@ -311,7 +311,7 @@ static bn_status restore_data(bn_trainer *t, bn_checkpoint *checkpoint, const bn
         out->data_restarted |= orders_data(diff.items[i].key);
     bn_config_diff_clear(&diff);
     const bn_batcher_state place = {state->data_seed, state->data_epoch, state->data_index};
-    return out->data_restarted ? BN_OK : bn_feed_restore(&t->feed, &place);
+    return out->data_restarted ? bn_feed_rewind(&t->feed) : bn_feed_restore(&t->feed, &place);
 }
 
 static bn_status restore_arrays(bn_trainer *t, bn_checkpoint *checkpoint)
@@ -385,15 +385,17 @@ bn_status bn_trainer_restore(bn_trainer *t, bn_checkpoint *checkpoint, bn_restor
     BN_TRY_OUT(check_saved_tokenizer(t, state));
     BN_TRY_OUT(bn_adapter_run_check(t, checkpoint));
     BN_TRY_OUT(restore_arrays(t, checkpoint));
+    t->optimizer.step = state->step;
     if (state->step == 0) { /* an import, say: nothing but the weights is there to go on from */
         out->data_restarted = true;
+        t->progress = bn_train_progress_new();
+        BN_TRY_OUT(bn_feed_rewind(&t->feed));
         status = bn_telemetry_begin(&t->telemetry);
         goto out;
     }
     BN_TRY_OUT(restore_progress(t, checkpoint));
     BN_TRY_OUT(restore_telemetry(t, checkpoint));
     BN_TRY_OUT(restore_data(t, checkpoint, &saved, out));
-    t->optimizer.step = state->step;
 out:
     bn_config_clear(&saved);
     return status;

@@ -39,7 +39,7 @@ typedef struct bn_restored {
     bn_data_identity data; /* of the checkpoint */
 } bn_restored;
 
-/* Fills a fresh trainer from an open checkpoint. Training data, sequence length
+/* Fills a trainer, fresh or not, from an open checkpoint. Training data, sequence length
  * or seed other than saved start the data anew (epoch 0); so does a file that
  * does not say what its data was. The same data under another name goes on.
  * BN_BAD_CONFIG: an architecture key differs; BN_BAD_DATA: damaged, without

@@ -36,7 +36,7 @@ bn_status bn_feed_init(const bn_config *config, const bn_train_data *data, const
                        bn_feed *out)
 {
     const uint64_t seed = (uint64_t)config->training.seed;
-    *out = (bn_feed){.data = data, .model = model};
+    *out = (bn_feed){.data = data, .model = model, .seed = seed};
     if (bn_model_is_classifier(model))
         out->table = (bn_row_batcher){.rows = data->train_rows, .state.seed = seed};
     else
@@ -91,6 +91,11 @@ bn_status bn_feed_restore(bn_feed *f, const bn_batcher_state *state)
                         (long long)f->table.rows.count);
     f->table.state = *state;
     return BN_OK;
+}
+
+bn_status bn_feed_rewind(bn_feed *f)
+{
+    return bn_feed_restore(f, &(bn_batcher_state){.seed = f->seed});
 }
 
 bn_status bn_feed_held_out_init(bn_feed *feed, const bn_config *config, bn_feed_held_out *out)

@@ -15,6 +15,7 @@ typedef struct bn_feed {
     const bn_model *model;
     bn_batcher text;      /* of a transformer */
     bn_row_batcher table; /* of an MLP */
+    uint64_t seed;        /* of the order */
     bn_buffer memory;
     bn_tensor input, labels; /* bn_model_input(); i32 */
     void *host_input;
@@ -38,6 +39,8 @@ bn_status bn_feed_upload(bn_feed *feed) BN_MUST_CHECK;
 /* The place in the training data, for checkpoints; see bn_batcher_restore(). */
 bn_batcher_state bn_feed_state(const bn_feed *feed);
 bn_status bn_feed_restore(bn_feed *feed, const bn_batcher_state *state) BN_MUST_CHECK;
+/* To the place of a run that begins. */
+bn_status bn_feed_rewind(bn_feed *feed) BN_MUST_CHECK;
 
 /* The held-out data, batch by batch; always the same batches. */
 typedef struct bn_feed_held_out {

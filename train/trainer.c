@@ -87,6 +87,14 @@ static bn_status build(bn_trainer *t)
     return bn_telemetry_begin(&t->telemetry);
 }
 
+bn_train_progress bn_train_progress_new(void)
+{
+    return (bn_train_progress){.best_val_loss = (double)INFINITY,
+                               .best_step = -1,
+                               .last_loss = (double)NAN,
+                               .lr_factor = 1.0};
+}
+
 bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_backend *backend,
                          bool one_batch, bn_trainer **out)
 {
@@ -99,10 +107,7 @@ bn_status bn_trainer_new(const bn_config *config, const bn_train_data *data, bn_
     t->backend = backend;
     t->schedule = bn_schedule_of(config);
     t->one_batch = one_batch;
-    t->progress = (bn_train_progress){.best_val_loss = (double)INFINITY,
-                                      .best_step = -1,
-                                      .last_loss = (double)NAN,
-                                      .lr_factor = 1.0};
+    t->progress = bn_train_progress_new();
     bn_status status = build(t);
     if (status != BN_OK)
         bn_trainer_free(t);

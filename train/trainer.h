@@ -42,6 +42,8 @@ typedef struct bn_train_progress {
     double step_lr, step_grad_norm; /* of this step */
 } bn_train_progress;
 
+bn_train_progress bn_train_progress_new(void); /* of a run that begins */
+
 typedef struct bn_trainer {
     const bn_config *config;   /* borrowed */
     const bn_train_data *data; /* borrowed */

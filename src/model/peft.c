@@ -297,6 +297,8 @@ bn_status bn_peft_write(const bn_adapter *adapter, const char *dir, const bn_ada
         status = BN_FAIL;
     if (status == BN_OK)
         status = bn_fs_mkdirs(dir);
+    if (status == BN_OK) /* what is there is no adapter while its files are of two */
+        status = bn_fs_remove(paths[1]);
     if (status == BN_OK)
         status = write_weights(adapter, paths[0]);
     if (status == BN_OK)

@@ -300,6 +300,11 @@ static void test_peft(void **state)
         write_text("peft/adapter_config.json", cases[i].json);
         expect_refused("peft", &s.over, BN_BAD_DATA, cases[i].text);
     }
+    /* Weights that cannot be written leave no adapter with the old ones' settings. */
+    assert_ok(bn_fs_mkdirs("mixed/adapter_model.safetensors"));
+    write_text("mixed/adapter_config.json", cases[2].json);
+    assert_int_not_equal(bn_peft_write(s.adapters[0], "mixed", &s.over), BN_OK);
+    assert_false(bn_peft_is("mixed"));
     close_shared(&s);
 }
 

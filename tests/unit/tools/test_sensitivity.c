@@ -121,6 +121,25 @@ static void test_float_model(void **state)
     fixture_close(&f);
 }
 
+/* Scales that training would learn are measured as they begin. */
+static void test_scales_to_be_learned(void **state)
+{
+    fixture f;
+    double loss[2];
+    (void)state;
+    fixture_open(&f, "quantization.weight_bits=none");
+    for (int i = 0; i < 2; i++) {
+        bn_loaded loaded;
+        bn_sensitivity s = measure(&f, &loaded);
+        loss[i] = s.layers[0].loss;
+        bn_sensitivity_clear(&s);
+        bn_loaded_clear(&loaded);
+        assert_ok(bn_config_set(&f.config, "quantization.scale_estimator=learned"));
+    }
+    assert_true(loss[0] == loss[1]);
+    fixture_close(&f);
+}
+
 static void test_bits_of_other_grids(void **state)
 {
     static const struct {
@@ -168,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantized_model),
         cmocka_unit_test(test_float_model),
+        cmocka_unit_test(test_scales_to_be_learned),
         cmocka_unit_test(test_bits_of_other_grids),
         cmocka_unit_test(test_refused),
     };

@@ -300,6 +300,34 @@ static void test_init_from(void **state)
     assert_true(loss_from("learned", learned, "quantization.weight_bits=3") < 5.0);
 }
 
+/* A run that goes back to a checkpoint of step 0 does again what it did. */
+static void test_back_to_the_start(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    float *values[2];
+    size_t bytes;
+    bn_checkpoint *file;
+    bn_restored restored;
+    help_config(&f.config, "unused", NULL);
+    start(&f, false);
+    assert_ok(bn_trainer_save(f.trainer, "start.h5", 0));
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < 4; i++)
+            step(&f);
+        copy_values(&f, &values[k], &bytes);
+        assert_ok(bn_checkpoint_open("start.h5", &file));
+        assert_ok(bn_trainer_restore(f.trainer, file, &restored));
+        bn_checkpoint_close(file);
+        assert_int_equal(f.trainer->progress.step, 0);
+        assert_int_equal(f.trainer->progress.tokens_seen, 0);
+    }
+    assert_memory_equal(values[0], values[1], bytes);
+    free(values[0]);
+    free(values[1]);
+    stop(&f);
+}
+
 /* What was foretold without allocating is what a run takes. */
 static void test_memory_agrees_with_report(void **state)
 {
@@ -401,6 +429,7 @@ int main(void)
         cmocka_unit_test(test_nan_guard),
         cmocka_unit_test(test_telemetry),
         cmocka_unit_test(test_init_from),
+        cmocka_unit_test(test_back_to_the_start),
         cmocka_unit_test(test_memory_agrees_with_report),
         cmocka_unit_test(test_memory_of_a_teacher),
         cmocka_unit_test(test_selftest),
