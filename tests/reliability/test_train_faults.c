@@ -167,8 +167,7 @@ static bn_status with_adapter(adapter_use use)
 {
     bn_tool_model model = {0};
     BN_TRY(bn_tool_open_base("faults-packed.h5", &cpu, &model));
-    bn_status status =
-        bn_adapter_open("faults-adapter/checkpoint-00000002.h5", &model.base, &model.adapter);
+    bn_status status = bn_tool_add_adapter("faults-adapter/checkpoint-00000002.h5", &model);
     if (status == BN_OK)
         status = use(&model);
     bn_tool_close(&model);
@@ -177,12 +176,12 @@ static bn_status with_adapter(adapter_use use)
 
 static bn_status save_adapter(bn_tool_model *model)
 {
-    return bn_adapter_save(model->adapter, "faults/out.h5", &model->base, "byte", "test");
+    return bn_adapter_save(model->adapters[0], "faults/out.h5", &model->base, "byte", "test");
 }
 
 static bn_status save_peft(bn_tool_model *model)
 {
-    return bn_peft_write(model->adapter, "faults", &model->base);
+    return bn_peft_write(model->adapters[0], "faults", &model->base);
 }
 
 static bn_status save_merged(bn_tool_model *model)
@@ -210,10 +209,15 @@ static bn_status generate_with(const char *adapter)
 {
     static const int32_t ids[] = {104, 101, 108, 108, 111};
     float logits[256];
+    bn_strings adapters = {0};
     bn_tool_model model = {0};
     bn_session *session;
-    BN_TRY(bn_tool_open_adapted("faults-packed.h5", &cpu, adapter, &model));
-    bn_status status = bn_session_new(model.loaded.model, 0, &session);
+    if (adapter)
+        BN_TRY(bn_strings_add(&adapters, adapter));
+    bn_status status = bn_tool_open_adapted("faults-packed.h5", &cpu, &adapters, &model);
+    bn_strings_clear(&adapters);
+    BN_TRY(status);
+    status = bn_session_new(model.loaded.model, 0, &session);
     if (status == BN_OK) {
         status = bn_session_feed(session, ids, 5, logits);
         bn_session_free(session);
