@@ -200,6 +200,8 @@ static bool is_refused(const bn_backend *backend, const bn_op_spec *spec)
                !(backend->scale_rules >> p->rule & 1u);
     case BN_OP_BITLINEAR:
         return spec->in[2].dtype == BN_I8 && !wide;
+    case BN_OP_KV_ATTENTION:
+        return spec->params.attention.cache_bits && !backend->kv_codes;
     default:
         return false;
     }
