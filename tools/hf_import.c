@@ -76,7 +76,8 @@ static bn_status make_model(job *j)
     bn_status status =
         bn_model_create(&j->hf.config, bn_tokenizer_vocab_size(j->tokenizer), j->backend,
                         offline ? BN_MODEL_PACKED : BN_MODEL_FLOAT, &j->model);
-    return bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, j->request->dir);
+    BN_TRY(bn_error_in(status == BN_BAD_CONFIG ? BN_BAD_DATA : status, j->request->dir));
+    return bn_model_check_rules(j->model, &j->hf.config);
 }
 
 static bn_status read_folder(job *j)

@@ -320,6 +320,9 @@ static bn_status train(const bn_config *config, bn_backend *backend, const argum
         .observer = bn_console_observer(&console),
         .hung = end_hung,
     };
+    if (args->stop_after < 0)
+        return bn_error(BN_USAGE, "--stop-after %lld: expected 0 or more",
+                        (long long)args->stop_after);
     if (args->resume && args->overwrite)
         return bn_error(BN_USAGE, "--resume and --overwrite exclude each other");
     if (!args->quiet) {

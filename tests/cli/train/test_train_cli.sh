@@ -157,6 +157,8 @@ grep -qF "$escape[32m" o && fail 'colour in spite of NO_COLOR'
 unset NO_COLOR
 
 # ---- stop, change, resume ----
+run train ok.json -o out2 --stop-after -5
+expect 2 '--stop-after -5'
 run train ok.json -o out2 --stop-after 5
 expect 75 'step 5' '--resume auto'
 run train ok.json -o out2 --resume auto --set model.hidden_size=64

@@ -177,6 +177,7 @@ typedef struct edit {
     const char *drop;      /* tensors whose name has this are left out */
     const char *extra;     /* a tensor [2] of this name is added */
     bool head;             /* an lm_head of zeros in float32 is added */
+    bool misnamed_rule;    /* for the import */
 } edit;
 
 enum { VOCAB = 256, HIDDEN = 64 };
@@ -239,8 +240,11 @@ static void write_theirs(const edit *e)
 
 static bn_status import_theirs(const edit *e, bn_import_report *report)
 {
+    static char rule[] = "quantization.rules=[{\"match\":\"q_prj\",\"group_size\":32}]";
+    static char *settings[] = {rule};
+    const bn_strings set = {settings, e->misnamed_rule ? 1 : 0};
     const bn_import_request request = {
-        .dir = "theirs", .output = "imported.h5", .producer = "test"};
+        .dir = "theirs", .output = "imported.h5", .producer = "test", .set = &set};
     write_theirs(e);
     unlink("imported.h5");
     return bn_import_run(&request, report);
@@ -288,6 +292,11 @@ static void test_imports(void **state)
     refuses(&(edit){.config = CONFIG("bitnet", ""), .extra = "model.layers.0.mlp.up_proj.bias"},
             "does not belong");
     refuses(&(edit){.config = CONFIG("bitnet", ",\"head_dim\":8")}, "head_dim");
+    const edit misnamed = {
+        .config = CONFIG("llama", ""), .drop = "sub_norm", .misnamed_rule = true};
+    bn_import_report report;
+    assert_int_equal(import_theirs(&misnamed, &report), BN_BAD_CONFIG);
+    assert_non_null(strstr(bn_error_text(), "\"q_prj\" matches none"));
     refuses(&(edit){.config =
                         CONFIG("bitnet", ",\"quantization_config\":{\"quant_method\":\"bitnet\"}")},
             "expected a ternary value");
