@@ -149,6 +149,12 @@ bn_value bn_distill_kl(bn_tape *t, bn_value logits, bn_value target, double temp
     return record(t, BN_OP_DISTILL_KL, &params, 2, (bn_value[]){logits, target});
 }
 
+bn_value bn_relation_kl(bn_tape *t, bn_value x, bn_value target, int64_t heads, double weight)
+{
+    bn_op_params params = {.distill = {.weight = weight, .heads = heads}};
+    return record(t, BN_OP_RELATION_KL, &params, 2, (bn_value[]){x, target});
+}
+
 bn_value bn_distance(bn_tape *t, bn_value x, bn_value target, double weight)
 {
     bn_op_params params = {.distill = {.weight = weight}};

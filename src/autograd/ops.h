@@ -41,6 +41,7 @@ bn_value bn_linear_cross_entropy(bn_tape *t, bn_value x, bn_value weight, bn_val
                                  int32_t ignore_index, int64_t chunk_rows);
 bn_value bn_distill_kl(bn_tape *t, bn_value logits, bn_value target, double temperature,
                        double weight);
+bn_value bn_relation_kl(bn_tape *t, bn_value x, bn_value target, int64_t heads, double weight);
 bn_value bn_distance(bn_tape *t, bn_value x, bn_value target, double weight);
 /* Each call gets its own site number: masks differ. p = 0 returns x itself. */
 bn_value bn_dropout(bn_tape *t, bn_value x, double p);

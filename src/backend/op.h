@@ -114,7 +114,8 @@ typedef union bn_op_params {
     struct {
         double temperature; /* > 0; DISTILL_KL */
         double weight;      /* on the loss */
-    } distill;              /* DISTILL_KL, DISTANCE */
+        int64_t heads;      /* RELATION_KL */
+    } distill;              /* DISTILL_KL, RELATION_KL, DISTANCE */
     struct {
         double p;      /* probability that an element is dropped, 0 <= p < 1 */
         uint32_t site; /* tells the dropouts of one graph apart */

@@ -326,6 +326,20 @@ static bn_status infer_distill_kl(bn_op_call *c, bn_dtype real)
     return BN_OK;
 }
 
+static bn_status infer_relation_kl(bn_op_call *c, bn_dtype real)
+{
+    const bn_tensor *x = &c->in[0], *y = &c->in[1];
+    const int64_t heads = c->params->distill.heads;
+    NEED(is(x, real, 3) && is(y, real, 3) && x->shape[0] == y->shape[0] &&
+             x->shape[1] == y->shape[1],
+         "x and target must be real [batch, time, width] of one batch and time");
+    NEED(heads >= 1 && x->shape[2] % heads == 0 && y->shape[2] % heads == 0,
+         "heads must divide both widths");
+    c->out[0] = bn_tensor_1d(real, 1);
+    c->out[1] = bn_tensor_2d(real, 2, x->shape[0] * heads * x->shape[1]);
+    return BN_OK;
+}
+
 static bn_status infer_dropout(bn_op_call *c, bn_dtype real)
 {
     double p = c->params->dropout.p;
@@ -405,6 +419,7 @@ static const infer_fn infer_table[BN_OP_COUNT] = {
     [BN_OP_CROSS_ENTROPY] = infer_cross_entropy,
     [BN_OP_LINEAR_CROSS_ENTROPY] = infer_linear_cross_entropy,
     [BN_OP_DISTILL_KL] = infer_distill_kl,
+    [BN_OP_RELATION_KL] = infer_relation_kl,
     [BN_OP_DISTANCE] = infer_distance,
     [BN_OP_DROPOUT] = infer_dropout,
     [BN_OP_SUM] = infer_reduce,

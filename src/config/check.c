@@ -183,10 +183,16 @@ static bn_status check_distillation(const bn_config *c, const char *name)
                         "%s: distillation.hidden_weight: expected 0 for model.kind \"mlp\", "
                         "found %g",
                         name, c->distillation.hidden_weight);
-    if (!(c->distillation.logits_weight > 0) && !(c->distillation.hidden_weight > 0))
+    if (c->model.kind == BN_KIND_MLP && c->distillation.attention_weight > 0)
         return bn_error(BN_BAD_CONFIG,
-                        "%s: distillation.teacher: expected logits_weight or hidden_weight above "
-                        "0, found neither",
+                        "%s: distillation.attention_weight: expected 0 for model.kind \"mlp\", "
+                        "found %g",
+                        name, c->distillation.attention_weight);
+    if (!(c->distillation.logits_weight > 0) && !(c->distillation.hidden_weight > 0) &&
+        !(c->distillation.attention_weight > 0))
+        return bn_error(BN_BAD_CONFIG,
+                        "%s: distillation.teacher: expected logits_weight, hidden_weight or "
+                        "attention_weight above 0, found none",
                         name);
     return BN_OK;
 }

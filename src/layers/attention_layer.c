@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "layers/layer_util.h"
 
 bn_status bn_attention_layer_init(bn_attention_layer *layer, const char *name, int64_t hidden,
@@ -32,6 +34,8 @@ bn_value bn_attention_layer_forward(const bn_attention_layer *layer, bn_graph *g
     bn_value q = bn_linear_layer_forward(&layer->q_proj, g, &in);
     bn_value k = bn_linear_layer_forward(&layer->k_proj, g, &in);
     bn_value v = bn_linear_layer_forward(&layer->v_proj, g, &in);
+    if (g->watched == layer)
+        memcpy(g->watched_qkv, (const bn_value[]){q, k, v}, sizeof g->watched_qkv);
     q = bn_rope(t, q, rope, layer->head_dim);
     k = bn_rope(t, k, rope, layer->head_dim);
     bn_value o = cache ? bn_kv_attention(t, q, k, v, bn_tape_input(t, &cache->k),

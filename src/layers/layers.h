@@ -17,6 +17,7 @@
 enum { BN_LAYER_NAME_MAX = 112 }; /* leaves room for ".weight" */
 
 struct bn_linear_layer;
+struct bn_attention_layer;
 
 /* How far BitLinears of a graph quantize. */
 typedef enum bn_strength {
@@ -33,6 +34,10 @@ typedef struct bn_graph {
     double dropout;         /* 0 outside training */
     double adapter_dropout; /* likewise */
     bn_quant_trace *trace;  /* NULL except where quantizers are looked into */
+    /* The attention layer whose queries, keys and values (before RoPE) are wanted, and
+     * these once it has been recorded; NULL: none. */
+    const struct bn_attention_layer *watched;
+    bn_value watched_qkv[3];
     /* Told the input of every linear layer before it is quantized; or NULL. */
     void (*see_input)(void *arg, const struct bn_linear_layer *layer, bn_value x);
     void *see_arg;

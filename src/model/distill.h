@@ -3,10 +3,14 @@
  *   loss = cross-entropy with the labels
  *        + logits_weight T^2 KL(softmax(teacher / T) || softmax(student / T))
  *        + hidden_weight mean (student's - teacher's last hidden state)^2
+ *        + attention_weight sum over Q, K, V of mean KL(R teacher || R student)
  *
  * (Hinton, Vinyals, Dean, arXiv 1503.02531: T^2 keeps the share of the gradient
  * when T changes; hidden states as in BitDistill's and TinyBERT's family,
- * arXiv 1909.10351). The teacher is recorded into the student's training graph
+ * arXiv 1909.10351). R are the relations of one layer, softmax(X X^T / sqrt(width of
+ * a head)) over heads and earlier positions, of its queries, keys and values before
+ * RoPE (Wang et al., MiniLM v2, arXiv 2012.15828; for ternary students BitDistill,
+ * arXiv 2510.13998). The teacher is recorded into the student's training graph
  * without gradients: same inputs, same device, its values live in the same arena.
  */
 #ifndef BN_MODEL_DISTILL_H
@@ -16,9 +20,11 @@
 
 typedef struct bn_distill {
     const bn_model *teacher;
-    double temperature, logits_weight, hidden_weight;
+    double temperature, logits_weight, hidden_weight, attention_weight;
+    int64_t attention_layer, attention_heads; /* as in the config; heads not 0 */
 } bn_distill;
 
+/* What the config says, with this teacher. */
 bn_distill bn_distill_of(const bn_config *config, const bn_model *teacher);
 
 /* Opens config->distillation.teacher for a student of `config` with this

@@ -687,6 +687,27 @@ static void distill(op_case_list *l)
     distill_case(l, "wide", 3, 259, 2, 1.5);
 }
 
+static void relation_case(op_case_list *l, const char *name, int64_t batch, int64_t time,
+                          int64_t heads, int64_t width, int64_t other, double scale)
+{
+    op_case *k = add(l, BN_OP_RELATION_KL, name);
+    reals(k, 0, scale, SHAPE(batch, time, heads * width));
+    reals(k, 1, scale, SHAPE(batch, time, heads * other));
+    k->spec.params.distill.heads = heads;
+    k->spec.params.distill.weight = 0.7;
+}
+
+static void relations(op_case_list *l)
+{
+    relation_case(l, "size 1", 1, 1, 1, 1, 1, 1);
+    relation_case(l, "odd sizes", 2, 7, 3, 5, 5, 1);
+    relation_case(l, "another width", 1, 9, 2, 4, 7, 1);
+    relation_case(l, "peaked", 1, 6, 2, 8, 8, 3);
+    relation_case(l, "all equal", 1, 5, 1, 4, 4, 0);
+    relation_case(l, "long", 1, 67, 1, 16, 8, 1);
+    l->items[l->count - 1].check.max_elements = 100;
+}
+
 static void cross_entropy(op_case_list *l)
 {
     cross_entropy_case(l, "size 1", 1, 1, 1);
@@ -780,6 +801,7 @@ op_case_list op_cases_new(void)
     softmax(&list);
     cross_entropy(&list);
     distill(&list);
+    relations(&list);
     dropout(&list);
     reduction_cases(&list, BN_OP_SUM);
     reduction_cases(&list, BN_OP_MEAN);

@@ -556,6 +556,18 @@ static void distillation_in_closed_form(void **state)
     expect(&op.call.out[0], (double[]){0});
     bn_op_instance_clear(&op);
 
+    /* The first position sees itself alone; the second relates to both as (1/2, 1/2),
+     * the target's as (3/4, 1/4). */
+    spec = (bn_op_spec){.op = BN_OP_RELATION_KL,
+                        .params.distill = {.weight = 0.8, .heads = 1},
+                        .in = {bn_tensor_3d(BN_F64, 1, 2, 1), bn_tensor_3d(BN_F64, 1, 2, 1)},
+                        .data = {(double[]){1, 1}, (double[]){1 + log(3), 1}}};
+    run(&op, &spec);
+    expect(&op.call.out[0], (double[]){0.8 / 2 * (0.75 * log(1.5) + 0.25 * log(0.5))});
+    run_back(&op, 1);
+    expect(&op.call.din[0], (double[]){-0.8 / 8, 0.8 / 8});
+    bn_op_instance_clear(&op);
+
     spec = (bn_op_spec){.op = BN_OP_DISTANCE,
                         .params.distill.weight = 3,
                         .in = {bn_tensor_1d(BN_F64, 2), bn_tensor_1d(BN_F64, 2)},

@@ -121,6 +121,8 @@ static const overlay rows[] = {
      bn_blas_linear_cross_entropy_scratch, 1, 1},
     {BN_OP_DISTILL_KL, bn_fast_distill_kl_forward, bn_fast_distill_kl_backward,
      bn_fast_distill_kl_scratch, NULL, 0, 0},
+    {BN_OP_RELATION_KL, bn_fast_relation_kl_forward, bn_fast_relation_kl_backward,
+     bn_fast_relation_kl_scratch, bn_fast_relation_kl_scratch, 0, 0},
     {BN_OP_DROPOUT, bn_fast_dropout_forward, bn_fast_dropout_backward, NULL, NULL, 0, 0},
 };
 

@@ -120,6 +120,9 @@ bn_status bn_fast_cross_entropy_backward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_distill_kl_forward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_distill_kl_backward(bn_backend *, const bn_op_call *);
 size_t bn_fast_distill_kl_scratch(const bn_backend *, const bn_op_call *);
+bn_status bn_fast_relation_kl_forward(bn_backend *, const bn_op_call *);
+bn_status bn_fast_relation_kl_backward(bn_backend *, const bn_op_call *);
+size_t bn_fast_relation_kl_scratch(const bn_backend *, const bn_op_call *);
 bn_status bn_fast_embedding_forward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_embedding_backward(bn_backend *, const bn_op_call *);
 

@@ -40,6 +40,7 @@ size_t REF(bn_weight_estimator_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_attention_forward_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_attention_backward_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_kv_attention_forward_scratch)(const bn_backend *, const bn_op_call *);
+size_t REF(bn_relation_kl_scratch)(const bn_backend *, const bn_op_call *);
 size_t REF(bn_linear_cross_entropy_scratch)(const bn_backend *, const bn_op_call *);
 
 /* Routines that are not graph operations. */

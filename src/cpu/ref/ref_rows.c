@@ -34,6 +34,8 @@ void fill(bn_backend *backend)
     row[BN_OP_ATTENTION].forward_scratch = REF(bn_attention_forward_scratch);
     row[BN_OP_ATTENTION].backward_scratch = REF(bn_attention_backward_scratch);
     row[BN_OP_KV_ATTENTION].forward_scratch = REF(bn_kv_attention_forward_scratch);
+    row[BN_OP_RELATION_KL].forward_scratch = REF(bn_relation_kl_scratch);
+    row[BN_OP_RELATION_KL].backward_scratch = REF(bn_relation_kl_scratch);
     row[BN_OP_LINEAR_CROSS_ENTROPY].forward_scratch = REF(bn_linear_cross_entropy_scratch);
     row[BN_OP_LINEAR_CROSS_ENTROPY].backward_scratch = REF(bn_linear_cross_entropy_scratch);
     backend->adamw = REF(bn_adamw_step);

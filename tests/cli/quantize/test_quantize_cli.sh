@@ -70,7 +70,8 @@ taught() { # taught FOLDER OPTION...: a run in which the float model teaches
     folder=$1
     shift
     run train config.json --init-from gptq.h5 --output-dir "$folder" --overwrite --max-steps 20 \
-        --quiet --set distillation.teacher=float --set distillation.hidden_weight=0.5 "$@"
+        --quiet --set distillation.teacher=float --set distillation.hidden_weight=0.5 \
+        --set distillation.attention_weight=0.5 "$@"
 }
 same_result() { # same_result A B: steps and held-out loss of two runs
     for key in steps val_loss train_loss; do
@@ -88,7 +89,8 @@ same_result taught again
 taught resumed --stop-after 9
 expect 75
 run train config.json --init-from gptq.h5 --output-dir resumed --resume auto --max-steps 20 \
-    --quiet --set distillation.teacher=float --set distillation.hidden_weight=0.5
+    --quiet --set distillation.teacher=float --set distillation.hidden_weight=0.5 \
+    --set distillation.attention_weight=0.5
 expect 0
 same_result taught resumed
 run train config.json --output-dir other --overwrite --max-steps 2 --quiet \
@@ -104,6 +106,16 @@ first_loss() { # first_loss OPTION...: of the float model's first step
 alone=$(first_loss)
 with_itself=$(first_loss --set distillation.teacher=float --set distillation.hidden_weight=1)
 same "$with_itself" "$alone"
+relations() { # relations OPTION...: the first loss with the other model's relations
+    first_loss --set distillation.teacher=gptq.h5 --set distillation.logits_weight=0 \
+        --set distillation.attention_weight=1 "$@"
+}
+last=$(relations)
+below "$alone" "$last"
+[ "$(relations --set distillation.attention_layer=0)" = "$last" ] || fail "layer 0 is not the last"
+below "$last" "$(relations --set distillation.attention_weight=2)"
+[ "$(relations --set distillation.attention_heads=4)" != "$last" ] || fail "heads make no difference"
+same "$(first_loss --set distillation.teacher=float --set distillation.attention_weight=1)" "$alone"
 
 teacher() { # teacher STATUS TEXT OPTION...: refused
     want=$1 text=$2
@@ -113,8 +125,12 @@ teacher() { # teacher STATUS TEXT OPTION...: refused
     expect "$want" "$text"
 }
 teacher 66 'distillation.teacher: nowhere' --set distillation.teacher=nowhere
-teacher 78 'expected logits_weight or hidden_weight above 0' --set distillation.logits_weight=0
+teacher 78 'expected logits_weight, hidden_weight or attention_weight above 0' --set distillation.logits_weight=0
 teacher 78 'has hidden_size 32' --set model.hidden_size=64 --set distillation.hidden_weight=1
+teacher 78 'attention_layer: expected a layer of both models, found 1' \
+    --set distillation.attention_weight=1 --set distillation.attention_layer=1
+teacher 78 'attention_heads: expected a divisor of 32' \
+    --set distillation.attention_weight=1 --set distillation.attention_heads=5
 teacher 78 'has 16 positions' --set model.max_position_embeddings=32 --set training.seq_len=32
 teacher 78 'gives 256 logits' --set model.vocab_size=300
 
