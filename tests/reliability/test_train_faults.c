@@ -212,9 +212,9 @@ static bn_status generate_with(const char *adapter)
     bn_strings adapters = {0};
     bn_tool_model model = {0};
     bn_session *session;
-    if (adapter)
-        BN_TRY(bn_strings_add(&adapters, adapter));
-    bn_status status = bn_tool_open_adapted("faults-packed.h5", &cpu, &adapters, &model);
+    bn_status status = adapter ? bn_strings_add(&adapters, adapter) : BN_OK;
+    if (status == BN_OK)
+        status = bn_tool_open_adapted("faults-packed.h5", &cpu, &adapters, &model);
     bn_strings_clear(&adapters);
     BN_TRY(status);
     status = bn_session_new(model.loaded.model, 0, &session);
