@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/json.h"
 #include "train/adapter_run.h"
 #include "model/load.h"
@@ -11,31 +12,51 @@
 
 #define PRODUCER "bitnet-train"
 
-/* Host views of all parameters and moments: addresses of device memory where
- * it is float32 within reach, else copies in `copy`. */
+/* Host views of all parameters and moments: addresses of device memory where a
+ * tensor is within reach and as the file has it, else copies in `copy`. */
 typedef struct host_params {
     bn_checkpoint_param *items;
     int count;
-    float *copy; /* NULL: items point into device memory */
+    char *copy; /* NULL: items point into device memory */
 } host_params;
 
-static bool within_reach(const bn_trainer *t)
+/* What a parameter's state is made of. */
+enum { VALUE, M, M_ABSMAX, V, V_ABSMAX, ROLES };
+
+static void role_tensors(const bn_trainer *t, int index, bn_tensor out[ROLES])
 {
-    return t->backend->real == BN_F32 && t->values->host;
+    const bn_moments *moments = &t->optimizer.moments[index];
+    out[VALUE] = t->params->items[index]->value;
+    out[M] = moments->m.values;
+    out[M_ABSMAX] = moments->m.absmax;
+    out[V] = moments->v.values;
+    out[V_ABSMAX] = moments->v.absmax;
 }
 
-/* Value and moments; absent where the optimizer keeps none. */
-static void role_tensors(const bn_trainer *t, const bn_param *p, bn_tensor out[3])
+static bool in_place(const bn_tensor *tensor)
 {
-    out[0] = p->value;
-    out[1] = bn_optimizer_m(&t->optimizer, p);
-    out[2] = bn_optimizer_v(&t->optimizer, p);
+    return tensor->buffer->host && (tensor->dtype == BN_F32 || tensor->dtype == BN_U8);
 }
 
-/* Elements of all of them, at most. */
-static size_t role_floats(const bn_param_set *set)
+/* Of a tensor in a file, where it is codes or float32. */
+static size_t file_bytes(const bn_tensor *tensor)
 {
-    return (size_t)bn_param_set_numel(set) + 2 * (size_t)bn_param_set_trainable(set);
+    const size_t n = (size_t)bn_tensor_numel(tensor);
+    return tensor->dtype == BN_U8 ? n : n * sizeof(float);
+}
+
+/* Of all tensors; `copied`: of those that are not in place, each a multiple of a float. */
+static size_t all_bytes(const bn_trainer *t, bool copied)
+{
+    size_t sum = 0;
+    for (int i = 0; i < t->params->count; i++) {
+        bn_tensor tensors[ROLES];
+        role_tensors(t, i, tensors);
+        for (int k = 0; k < ROLES; k++)
+            if (bn_tensor_present(&tensors[k]) && !(copied && in_place(&tensors[k])))
+                sum += bn_align_up(file_bytes(&tensors[k]), sizeof(float));
+    }
+    return sum;
 }
 
 static void host_params_clear(host_params *host)
@@ -45,53 +66,73 @@ static void host_params_clear(host_params *host)
     *host = (host_params){0};
 }
 
+static bn_checkpoint_param item_of(const bn_param *p, void *const at[ROLES])
+{
+    bn_checkpoint_param item = {.name = p->name, .ndim = p->value.ndim, .value = at[VALUE]};
+    memcpy(item.shape, p->value.shape, sizeof item.shape);
+    item.codes1 = at[M_ABSMAX] ? at[M] : NULL;
+    item.moment1 = at[M_ABSMAX] ? at[M_ABSMAX] : at[M];
+    item.codes2 = at[V_ABSMAX] ? at[V] : NULL;
+    item.moment2 = at[V_ABSMAX] ? at[V_ABSMAX] : at[V];
+    return item;
+}
+
 static bn_status host_params_init(const bn_trainer *t, host_params *out)
 {
     const bn_param_set *set = t->params;
-    const size_t floats = role_floats(set);
     *out = (host_params){.count = set->count};
     out->items = calloc((size_t)set->count, sizeof *out->items);
-    if (!within_reach(t))
-        out->copy = malloc(floats * sizeof *out->copy);
-    if (!out->items || (!within_reach(t) && !out->copy)) {
+    const size_t bytes = all_bytes(t, true);
+    if (bytes)
+        out->copy = malloc(bytes);
+    if (!out->items || (bytes && !out->copy)) {
         host_params_clear(out);
-        return bn_error_nomem("the arrays of a checkpoint", floats * sizeof(float));
+        return bn_error_nomem("the arrays of a checkpoint", bytes);
     }
-    float *next = out->copy;
+    char *next = out->copy;
     for (int i = 0; i < set->count; i++) {
-        const bn_param *p = set->items[i];
-        bn_checkpoint_param *item = &out->items[i];
-        float **roles[] = {&item->value, &item->moment1, &item->moment2};
-        bn_tensor tensors[3];
-        role_tensors(t, p, tensors);
-        item->name = p->name;
-        item->ndim = p->value.ndim;
-        memcpy(item->shape, p->value.shape, sizeof item->shape);
-        for (int k = 0; k < 3 && bn_tensor_present(&tensors[k]); k++) {
-            *roles[k] = out->copy ? next : bn_tensor_data(&tensors[k]);
-            if (out->copy)
-                next += bn_tensor_numel(&p->value);
+        bn_tensor tensors[ROLES];
+        void *at[ROLES] = {NULL};
+        role_tensors(t, i, tensors);
+        for (int k = 0; k < ROLES; k++) {
+            if (!bn_tensor_present(&tensors[k]))
+                continue;
+            at[k] = in_place(&tensors[k]) ? bn_tensor_data(&tensors[k]) : next;
+            if (!in_place(&tensors[k]))
+                next += bn_align_up(file_bytes(&tensors[k]), sizeof(float));
         }
+        out->items[i] = item_of(set->items[i], at);
     }
     return BN_OK;
 }
 
-/* Between device and copies; nothing to do without copies. */
+static bn_status move_tensor(bn_backend *backend, const bn_tensor *tensor, void *at, bool to_device)
+{
+    const int64_t n = bn_tensor_numel(tensor);
+    if (tensor->dtype == BN_U8)
+        return to_device ? backend->upload(backend, tensor, at)
+                         : backend->download(backend, tensor, at);
+    return to_device ? bn_backend_put_f32(backend, tensor, at, n)
+                     : bn_backend_get_f32(backend, tensor, at, n);
+}
+
+/* Between device and copies; nothing to do for what is in place. */
 static bn_status host_params_move(bn_trainer *t, host_params *host, bool to_device)
 {
-    if (!host->copy)
-        return t->backend->sync(t->backend);
     for (int i = 0; i < host->count; i++) {
-        float *const at[] = {host->items[i].value, host->items[i].moment1, host->items[i].moment2};
-        bn_tensor tensors[3];
-        role_tensors(t, t->params->items[i], tensors);
-        for (int k = 0; k < 3 && at[k]; k++) {
-            const int64_t n = bn_tensor_numel(&tensors[k]);
-            BN_TRY(to_device ? bn_backend_put_f32(t->backend, &tensors[k], at[k], n)
-                             : bn_backend_get_f32(t->backend, &tensors[k], at[k], n));
-        }
+        const bn_checkpoint_param *item = &host->items[i];
+        void *const at[ROLES] = {
+            [VALUE] = item->value,      [M] = item->codes1 ? (void *)item->codes1 : item->moment1,
+            [M_ABSMAX] = item->moment1, [V] = item->codes2 ? (void *)item->codes2 : item->moment2,
+            [V_ABSMAX] = item->moment2,
+        };
+        bn_tensor tensors[ROLES];
+        role_tensors(t, i, tensors);
+        for (int k = 0; k < ROLES; k++)
+            if (bn_tensor_present(&tensors[k]) && !in_place(&tensors[k]))
+                BN_TRY(move_tensor(t->backend, &tensors[k], at[k], to_device));
     }
-    return BN_OK;
+    return t->backend->sync(t->backend);
 }
 
 /* Number of the oldest loss in a window. */
@@ -178,9 +219,8 @@ uint64_t bn_trainer_save_bytes(const bn_trainer *t)
 {
     enum { PER_ARRAY = 4096, FIXED = 1 << 16 }; /* what HDF5 keeps around the data */
     const char *tokenizer = bn_tokenizer_source(t->data->tokenizer);
-    const uint64_t arrays = 3 * (uint64_t)t->params->count;
-    const uint64_t floats = role_floats(t->params);
-    return FIXED + arrays * PER_ARRAY + floats * sizeof(float) + 2 * t->telemetry.code_bytes +
+    const uint64_t arrays = ROLES * (uint64_t)t->params->count;
+    return FIXED + arrays * PER_ARRAY + all_bytes(t, false) + 2 * t->telemetry.code_bytes +
            strlen(tokenizer);
 }
 

@@ -71,6 +71,8 @@ bn_status bn_size_report_make(const bn_config *config, int64_t vocab, bn_backend
     *out = (bn_size_report){
         .tokens_per_step = bn_tokens_per_step(config),
         .steps = config->training.max_steps,
+        .layer_tokens = config->model.num_hidden_layers * bn_tokens_per_step(config) /
+                        config->training.gradient_accumulation_steps,
     };
     BN_TRY_OUT(
         bn_model_create(config, vocab, backend, adapts ? BN_MODEL_PACKED : BN_MODEL_FLOAT, &model));

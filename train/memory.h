@@ -31,6 +31,7 @@ typedef struct bn_size_report {
     int64_t quantized;                                 /* of them in BitLinear layers */
     int64_t packed_bytes; /* codes and scales of the BitLinear layers once exported */
     int64_t tokens_per_step, steps;
+    int64_t layer_tokens; /* layers times tokens of one pass */
     bn_memory_report memory;
 } bn_size_report;
 

@@ -27,6 +27,19 @@ static double quantized_share(const bn_size_report *r)
     return (double)r->quantized / (double)r->parameters;
 }
 
+/* What a parameter costs beside activations: value, gradient, moments. */
+static double per_parameter(const bn_size_report *r)
+{
+    const bn_memory_report *m = &r->memory;
+    return (double)(m->weights + m->gradients + m->moments) / (double)r->parameters;
+}
+
+/* What a layer keeps of a token for its backward pass (not its packed weights). */
+static double per_layer_token(const bn_size_report *r)
+{
+    return (double)(r->memory.saved_codes + r->memory.saved_float) / (double)r->layer_tokens;
+}
+
 /* The rows of the memory table; `part` ones lie inside the arena. */
 typedef struct memory_row {
     const char *key, *label;
@@ -80,6 +93,8 @@ bn_status bn_size_report_table(const bn_size_report *r, double speed, char **tex
         bn_text_addf(&out, "  %s%-*s %12s\n", rows[i].part ? "  " : "", rows[i].part ? 30 : 32,
                      rows[i].label, bn_size_text(rows[i].bytes, size));
     bn_text_add(&out, "  (parts of the arena share memory: their sum may exceed it)\n");
+    bn_text_addf(&out, "  bytes per parameter %.2f, kept per layer and token %.0f\n",
+                 per_parameter(r), per_layer_token(r));
     bn_text_addf(&out, "tokens per step %lld, steps %lld, tokens in all %.4g\n",
                  (long long)r->tokens_per_step, (long long)r->steps, tokens);
     if (speed > 0.0)
@@ -113,6 +128,8 @@ bn_status bn_size_report_json(const bn_size_report *r, double speed, char **text
     for (int i = 0; i < MEMORY_ROWS; i++)
         bn_json_int(&json, rows[i].key, (int64_t)rows[i].bytes);
     bn_json_object_end(&json);
+    bn_json_double(&json, "bytes_per_parameter", per_parameter(r));
+    bn_json_double(&json, "bytes_per_layer_token", per_layer_token(r));
     bn_json_int(&json, "tokens_per_step", r->tokens_per_step);
     bn_json_int(&json, "steps", r->steps);
     bn_json_double(&json, "tokens", tokens);

@@ -38,6 +38,14 @@ typedef struct bn_adamw {
     double clip;       /* 0: off */
 } bn_adamw;
 
+/* AdamW on a parameter whose moments are kept in 8 bits: decoded (quant/dynamic8.h;
+ * maps[0] with a sign for m, maps[1] without for v), updated as above, coded again.
+ * Each is codes u8 [n] and the largest magnitude of every BN_DYNAMIC8_BLOCK f32. */
+typedef struct bn_moment8 {
+    bn_tensor codes, absmax;
+} bn_moment8;
+struct bn_dynamic8;
+
 /* What a clip of c makes of gradients whose norm is `norm`: a factor. */
 static inline double bn_clip_factor(double clip, double norm)
 {
@@ -68,6 +76,18 @@ static inline int64_t bn_muon_scratch(int64_t rows, int64_t cols)
     const int64_t side = rows < cols ? rows : cols;
     return 2 * rows * cols + 2 * side * side;
 }
+
+/* SGD with momentum over a flat range; the order and the coupled decay of
+ * torch.optim.SGD (Sutskever et al., "On the importance of initialization and
+ * momentum in deep learning", ICML 2013):
+ *   g = c * grad + decay * p, c and decay as for AdamW;  m = mu m + g
+ *   p -= lr * m, or with Nesterov's momentum p -= lr * (g + mu m) */
+typedef struct bn_sgd {
+    double lr, momentum, weight_decay;
+    bool nesterov;
+    int64_t decay_end; /* elements of the range that decay, from its start */
+    double clip;       /* 0: off */
+} bn_sgd;
 
 /* A number that a backend may choose: it changes the speed, and no bit of a
  * result. `value` may be set to any candidate between two kernels. */
@@ -118,6 +138,12 @@ struct bn_backend {
     bn_status (*adamw)(bn_backend *, const bn_adamw *, const bn_tensor *param,
                        const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
                        const bn_tensor *norm);
+    /* NULL: the backend has none. */
+    bn_status (*adamw8bit)(bn_backend *, const bn_adamw *, const struct bn_dynamic8 *maps,
+                           const bn_tensor *param, const bn_tensor *grad, const bn_moment8 *m,
+                           const bn_moment8 *v, const bn_tensor *norm);
+    bn_status (*sgd)(bn_backend *, const bn_sgd *, const bn_tensor *param, const bn_tensor *grad,
+                     const bn_tensor *m, const bn_tensor *norm);
     /* scratch: bn_muon_scratch() reals. NULL: the backend has no Muon. */
     bn_status (*muon)(bn_backend *, const bn_muon *, const bn_tensor *param, const bn_tensor *grad,
                       const bn_tensor *m, const bn_tensor *norm, const bn_tensor *scratch);

@@ -8,9 +8,17 @@
 
 #include "checkpoint/h5file.h"
 #include "checkpoint/packed_impl.h"
+#include "quant/dynamic8.h"
 
-static const char *const group_of[] = {"params/", "adam_m/", "adam_v/"};
-enum { GROUP_PARAMS, GROUP_M, GROUP_V, GROUP_COUNT };
+static const char *const group_of[] = {"params/", "adam_m/", "adam_v/", "adam_m_absmax/",
+                                       "adam_v_absmax/"};
+enum { GROUP_PARAMS, GROUP_M, GROUP_V, GROUP_M_ABSMAX, GROUP_V_ABSMAX, GROUP_COUNT };
+
+/* The group of the block maxima of a group of moments. */
+static int absmax_of(int group)
+{
+    return group + (GROUP_M_ABSMAX - GROUP_M);
+}
 
 /* The attributes that are numbers, once for both directions. */
 enum { FIELD_I64, FIELD_U64, FIELD_F64 };
@@ -99,20 +107,42 @@ static int64_t find_not_finite(const float *data, int64_t n)
     return -1;
 }
 
-static bn_status put_floats(bn_h5_writer *w, int group, const bn_checkpoint_param *p,
-                            const float *data)
+static bn_tensor shape_of(const bn_checkpoint_param *p)
+{
+    return bn_tensor_of(BN_F32, p->ndim, p->shape);
+}
+
+/* Largest magnitudes of a parameter's moment in 8 bits. */
+static bn_tensor absmax_shape(const bn_tensor *shape)
+{
+    return bn_tensor_1d(BN_F32, bn_ceil_div(bn_tensor_numel(shape), BN_DYNAMIC8_BLOCK));
+}
+
+static bn_status put_array(bn_h5_writer *w, int group, const bn_checkpoint_param *p,
+                           bn_h5_type type, const bn_tensor *shape, const void *data)
 {
     char name[BN_H5_NAME_MAX + 1];
     BN_TRY(join_name(group_of[group], p->name, name, sizeof name));
-    const bn_tensor shape = bn_tensor_of(BN_F32, p->ndim, p->shape);
-    BN_TRY(bn_tensor_check(&shape, name));
-    const int64_t bad = find_not_finite(data, bn_tensor_numel(&shape));
+    BN_TRY(bn_tensor_check(shape, name));
+    const int64_t bad = type == BN_H5_F32 ? find_not_finite(data, bn_tensor_numel(shape)) : -1;
     if (bad >= 0)
         return bn_error(BN_FAIL, "%s: element %lld is %g: not saved", name, (long long)bad,
-                        (double)data[bad]);
-    bn_h5_array array = {.name = name, .type = BN_H5_F32, .ndim = p->ndim, .data = data};
-    memcpy(array.shape, p->shape, sizeof array.shape);
+                        (double)((const float *)data)[bad]);
+    bn_h5_array array = {.name = name, .type = type, .ndim = shape->ndim, .data = data};
+    memcpy(array.shape, shape->shape, sizeof array.shape);
     return bn_h5_put(w, &array);
+}
+
+static bn_status put_moment(bn_h5_writer *w, int group, const bn_checkpoint_param *p,
+                            const float *moment, const uint8_t *codes)
+{
+    const bn_tensor shape = shape_of(p), blocks = absmax_shape(&shape);
+    if (!moment)
+        return BN_OK;
+    if (!codes)
+        return put_array(w, group, p, BN_H5_F32, &shape, moment);
+    BN_TRY(put_array(w, group, p, BN_H5_U8, &shape, codes));
+    return put_array(w, absmax_of(group), p, BN_H5_F32, &blocks, moment);
 }
 
 static bn_status put_all(bn_h5_writer *w, const bn_train_state *state,
@@ -124,11 +154,10 @@ static bn_status put_all(bn_h5_writer *w, const bn_train_state *state,
         const bn_checkpoint_param *p = &params[i];
         if (p->moment2 && !p->moment1)
             return bn_error(BN_FAIL, "%s: a second moment without a first", p->name);
-        BN_TRY(put_floats(w, GROUP_PARAMS, p, p->value));
-        if (p->moment1)
-            BN_TRY(put_floats(w, GROUP_M, p, p->moment1));
-        if (p->moment2)
-            BN_TRY(put_floats(w, GROUP_V, p, p->moment2));
+        const bn_tensor shape = shape_of(p);
+        BN_TRY(put_array(w, GROUP_PARAMS, p, BN_H5_F32, &shape, p->value));
+        BN_TRY(put_moment(w, GROUP_M, p, p->moment1, p->codes1));
+        BN_TRY(put_moment(w, GROUP_V, p, p->moment2, p->codes2));
     }
     for (int i = 0; i < extra_count; i++) {
         char name[BN_H5_NAME_MAX + 1];
@@ -206,8 +235,8 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* The moments of the parameter of index i have its shape; a second one has a
- * first beside it. */
+/* The moments of the parameter of index i have its shape, codes their blocks' largest
+ * magnitudes; a second one has a first beside it. */
 static bn_status check_moments(const bn_checkpoint *c, int i, int counts[GROUP_COUNT])
 {
     const bn_h5_entry *e = bn_h5_at(c->file, c->first + i), *moment;
@@ -218,8 +247,17 @@ static bn_status check_moments(const bn_checkpoint *c, int i, int counts[GROUP_C
         present[g] = bn_h5_find(c->file, name);
         if (!present[g])
             continue;
-        BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, e->ndim, e->shape, &moment));
+        const bn_h5_type type = bn_h5_find(c->file, name)->type;
+        BN_TRY(bn_h5_expect(c->file, name, type, e->ndim, e->shape, &moment));
         counts[g]--;
+        if (type == BN_H5_U8) {
+            const bn_tensor shape = bn_tensor_of(BN_F32, e->ndim, e->shape);
+            const bn_tensor blocks = absmax_shape(&shape);
+            BN_TRY(join_name(group_of[absmax_of(g)], e->name + strlen(group_of[GROUP_PARAMS]), name,
+                             sizeof name));
+            BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, 1, blocks.shape, &moment));
+            counts[absmax_of(g)]--;
+        }
     }
     return present[GROUP_M] || !present[GROUP_V]
                ? BN_OK
@@ -245,8 +283,9 @@ static bn_status check_arrays(bn_checkpoint *c)
                             path, e->name);
         if (g == GROUP_PARAMS && c->first < 0)
             c->first = i;
+        const bool moment = g == GROUP_M || g == GROUP_V;
         const bn_h5_type type = g < GROUP_COUNT ? BN_H5_F32 : BN_H5_U8;
-        if (e->type != type)
+        if (e->type != type && !(moment && e->type == BN_H5_U8))
             return bn_error(BN_BAD_DATA, "%s: %s: expected %s, found %s", path, e->name,
                             bn_h5_type_name(type), bn_h5_type_name(e->type));
     }
@@ -256,7 +295,9 @@ static bn_status check_arrays(bn_checkpoint *c)
         return bn_error(BN_BAD_DATA, "%s: expected parameters, found none", path);
     for (int i = 0; i < c->count; i++)
         BN_TRY(check_moments(c, i, counts));
-    const int lost = counts[GROUP_M] + counts[GROUP_V];
+    int lost = 0;
+    for (int g = GROUP_M; g < GROUP_COUNT; g++)
+        lost += counts[g];
     return lost == 0 ? BN_OK
                      : bn_error(BN_BAD_DATA, "%s: %d moments belong to no parameter", path, lost);
 }
@@ -310,25 +351,38 @@ void bn_checkpoint_describe(const bn_checkpoint *c, int i, bn_checkpoint_param *
     memcpy(out->shape, e->shape, sizeof out->shape);
 }
 
-static bn_status load_floats(bn_checkpoint *c, int group, const bn_checkpoint_param *p, float *data)
+static bn_status load_array(bn_checkpoint *c, int group, const bn_checkpoint_param *p,
+                            bn_h5_type type, const bn_tensor *shape, void *data)
 {
     char name[BN_H5_NAME_MAX + 1];
     const bn_h5_entry *e;
-    if (!data)
-        return BN_OK;
     BN_TRY(join_name(group_of[group], p->name, name, sizeof name));
     if (group != GROUP_PARAMS && !bn_h5_find(c->file, name)) {
-        const bn_tensor shape = bn_tensor_of(BN_F32, p->ndim, p->shape);
-        memset(data, 0, bn_tensor_bytes(&shape));
+        memset(data, 0, (size_t)bn_tensor_numel(shape) * bn_h5_type_size(type));
         return BN_OK;
     }
-    BN_TRY(bn_h5_expect(c->file, name, BN_H5_F32, p->ndim, p->shape, &e));
+    BN_TRY(bn_h5_expect(c->file, name, type, shape->ndim, shape->shape, &e));
     BN_TRY(bn_h5_read(c->file, e, data));
-    const int64_t bad = find_not_finite(data, (int64_t)(e->bytes / sizeof *data));
+    if (type != BN_H5_F32)
+        return BN_OK;
+    const int64_t bad = find_not_finite(data, (int64_t)(e->bytes / sizeof(float)));
     if (bad >= 0)
         return bn_error(BN_BAD_DATA, "%s: %s: element %lld: expected finite, found %g",
-                        bn_h5_path(c->file), name, (long long)bad, (double)data[bad]);
+                        bn_h5_path(c->file), name, (long long)bad,
+                        (double)((const float *)data)[bad]);
     return BN_OK;
+}
+
+static bn_status load_moment(bn_checkpoint *c, int group, const bn_checkpoint_param *p,
+                             float *moment, uint8_t *codes)
+{
+    const bn_tensor shape = shape_of(p), blocks = absmax_shape(&shape);
+    if (!moment)
+        return BN_OK;
+    if (!codes)
+        return load_array(c, group, p, BN_H5_F32, &shape, moment);
+    BN_TRY(load_array(c, group, p, BN_H5_U8, &shape, codes));
+    return load_array(c, absmax_of(group), p, BN_H5_F32, &blocks, moment);
 }
 
 bn_status bn_checkpoint_expect(const bn_checkpoint *c, const bn_checkpoint_param *p)
@@ -341,9 +395,11 @@ bn_status bn_checkpoint_expect(const bn_checkpoint *c, const bn_checkpoint_param
 
 bn_status bn_checkpoint_load_one(bn_checkpoint *c, const bn_checkpoint_param *p)
 {
-    BN_TRY(load_floats(c, GROUP_PARAMS, p, p->value));
-    BN_TRY(load_floats(c, GROUP_M, p, p->moment1));
-    return load_floats(c, GROUP_V, p, p->moment2);
+    const bn_tensor shape = shape_of(p);
+    if (p->value)
+        BN_TRY(load_array(c, GROUP_PARAMS, p, BN_H5_F32, &shape, p->value));
+    BN_TRY(load_moment(c, GROUP_M, p, p->moment1, p->codes1));
+    return load_moment(c, GROUP_V, p, p->moment2, p->codes2);
 }
 
 bn_status bn_checkpoint_load(bn_checkpoint *c, const bn_checkpoint_param *params, int count)

@@ -5,8 +5,10 @@
  * never changed in place. Schema ("bitnet-checkpoint", version 1):
  *
  *   params/NAME   float32, the parameter's shape   shadow weights
- *   adam_m/NAME   float32, the same                first moments
- *   adam_v/NAME   float32, the same                second moments
+ *   adam_m/NAME   float32 or uint8, the same       first moments
+ *   adam_v/NAME   float32 or uint8, the same       second moments
+ *   adam_m_absmax/NAME, adam_v_absmax/NAME         float32, of uint8 codes: the largest
+ *                 [ceil(elements / 256)]           magnitude of each block (quant/dynamic8.h)
  *   extra/NAME    uint8 [bytes]                    whatever else the trainer keeps
  *
  * NAME is the Hugging Face name. First moments are there for each parameter that
@@ -55,15 +57,16 @@ typedef struct bn_train_state {
     const char *device;
 } bn_train_state;
 
-/* One parameter in host memory, each pointer to contiguous floats of `shape`. For
- * saving, moment2 goes with a moment1, and NULL means that there is none; for
- * loading, NULL means not wanted, and moments that the file does not have are
- * zeros. */
+/* One parameter in host memory, each pointer to contiguous floats of `shape`. A
+ * moment with codes beside it is the blocks' largest magnitudes. For saving, moment2 goes with a
+ * moment1, and NULL means that there is none; for loading, NULL means not wanted, and moments that
+ * the file does not have are zeros. */
 typedef struct bn_checkpoint_param {
     const char *name;
     int ndim;
     int64_t shape[BN_MAX_DIMS];
     float *value, *moment1, *moment2;
+    uint8_t *codes1, *codes2;
 } bn_checkpoint_param;
 
 /* Further bytes, at least one each. */

@@ -262,7 +262,7 @@ void bn_ocl_rows_elementwise(bn_backend *backend);
 void bn_ocl_rows_norm(bn_backend *backend); /* rmsnorm, softmax, cross-entropy, rope */
 void bn_ocl_rows_quant(bn_backend *backend);
 void bn_ocl_rows_movement(bn_backend *backend); /* embedding, sum, mean, transpose, slice */
-void bn_ocl_routines(bn_backend *backend);      /* adamw, norm, scale */
+void bn_ocl_routines(bn_backend *backend);      /* adamw, sgd, norm, scale */
 /* gemm: LINEAR, MATMUL; bitlinear: BITLINEAR; attention: ATTENTION, KV_ATTENTION;
  * head: LINEAR_CROSS_ENTROPY */
 void bn_ocl_rows_gemm(bn_backend *backend);

@@ -41,7 +41,7 @@ static int next_small(const op_case_list *cases, bn_op op, int64_t least)
     return best;
 }
 
-/* AdamW, norm and scale over a few elements. */
+/* AdamW, SGD, norm and scale over a few elements. */
 static void run_routines(bn_backend *backend)
 {
     enum { N = 300 };
@@ -49,6 +49,7 @@ static void run_routines(bn_backend *backend)
     bn_buffer memory[5];
     bn_tensor t[5];
     const bn_adamw update = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .step = 1, .clip = 1};
+    const bn_sgd sgd = {.lr = 1e-3, .momentum = 0.9, .clip = 1};
     for (int i = 0; i < N; i++)
         x[i] = (float)(i % 7);
     for (int i = 0; i < 5; i++) {
@@ -58,6 +59,7 @@ static void run_routines(bn_backend *backend)
     }
     assert_ok(backend->norm(backend, &t[1], &t[4]));
     assert_ok(backend->adamw(backend, &update, &t[0], &t[1], &t[2], &t[3], &t[4]));
+    assert_ok(backend->sgd(backend, &sgd, &t[0], &t[1], &t[2], &t[4]));
     assert_ok(backend->scale(backend, &t[1], 0.5));
     assert_ok(backend->sync(backend));
     for (int i = 0; i < 5; i++)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
+#include "quant/dynamic8.h"
 #include "ops/attention_bound.h"
 
 const parity_limits parity_table[BN_OP_COUNT] = {
@@ -317,9 +319,72 @@ static void parity_muon(bn_backend *backend, bn_backend *reference, const char *
     }
 }
 
+/* AdamW in 8 bits, twice, on a parameter whose last block is short: codes and maxima
+ * of the reference bit for bit. */
+static void parity_adamw8bit(bn_backend *backend, bn_backend *reference, const char *label)
+{
+    enum { BLOCKS = (FLAT + BN_DYNAMIC8_BLOCK - 1) / BN_DYNAMIC8_BLOCK };
+    const pair p = {backend, reference, "adamw8bit", label};
+    bn_backend *both[2] = {backend, reference};
+    bn_dynamic8 *maps = malloc(2 * sizeof *maps);
+    flat f[2];
+    bn_buffer memory[2];
+    bn_moment8 moments[2][2];
+    if (!backend->adamw8bit) {
+        free(maps);
+        return;
+    }
+    assert_non_null(maps);
+    bn_dynamic8_init(&maps[0], true);
+    bn_dynamic8_init(&maps[1], false);
+    for (int b = 0; b < 2; b++) {
+        const size_t codes = (FLAT + BN_ALIGN - 1) / BN_ALIGN * BN_ALIGN, part = codes + 4 * BLOCKS;
+        bn_adamw o = {.lr = 1e-3,
+                      .beta1 = 0.9,
+                      .beta2 = 0.95,
+                      .eps = 1e-8,
+                      .weight_decay = 0.1,
+                      .decay_end = 50003,
+                      .clip = 1};
+        flat_init(&f[b], both[b]);
+        assert_ok(both[b]->alloc(both[b], 2 * bn_align_up(part, BN_ALIGN), &memory[b]));
+        for (int k = 0; k < 2; k++) {
+            const size_t at = (size_t)k * bn_align_up(part, BN_ALIGN);
+            moments[b][k].codes = bn_tensor_at(bn_tensor_1d(BN_U8, FLAT), &memory[b], at);
+            moments[b][k].absmax =
+                bn_tensor_at(bn_tensor_1d(BN_F32, BLOCKS), &memory[b], at + codes);
+        }
+        assert_ok(both[b]->fill_zero(both[b], &f[b].norm));
+        for (o.step = 1; o.step <= 2; o.step++)
+            assert_ok(both[b]->adamw8bit(both[b], &o, maps, &f[b].p,
+                                         o.step == 1 ? &f[b].g : &f[b].m, &moments[b][0],
+                                         &moments[b][1], &f[b].norm));
+    }
+    compare(&p, "parameter", &f[0].p, &f[1].p, 0);
+    for (int k = 0; k < 2; k++) {
+        compare(&p, "codes", &moments[0][k].codes, &moments[1][k].codes, 0);
+        compare(&p, "largest magnitudes", &moments[0][k].absmax, &moments[1][k].absmax, 0);
+    }
+    backend->release(backend, &memory[0]);
+    reference->release(reference, &memory[1]);
+    backend->release(backend, &f[0].memory);
+    reference->release(reference, &f[1].memory);
+    free(maps);
+}
+
+static void compare_flat(const pair *p, const flat f[2])
+{
+    compare(p, "norm", &f[0].norm, &f[1].norm, 2e-7);
+    compare(p, "parameter", &f[0].p, &f[1].p, 5e-7);
+    compare(p, "first moment", &f[0].m, &f[1].m, 5e-7);
+    compare(p, "second moment", &f[0].v, &f[1].v, 5e-7);
+    compare(p, "scaled", &f[0].g, &f[1].g, 2e-7);
+}
+
 void parity_routines(bn_backend *backend, bn_backend *reference, const char *label)
 {
     parity_muon(backend, reference, label);
+    parity_adamw8bit(backend, reference, label);
     bn_backend *both[2] = {backend, reference};
     const pair p = {backend, reference, "routines", label};
     flat f[2];
@@ -338,11 +403,17 @@ void parity_routines(bn_backend *backend, bn_backend *reference, const char *lab
             assert_ok(both[b]->adamw(both[b], &o, &f[b].p, &f[b].g, &f[b].m, &f[b].v, &f[b].norm));
             assert_ok(both[b]->scale(both[b], &f[b].g, 0.3));
         }
-        compare(&p, "norm", &f[0].norm, &f[1].norm, 2e-7);
-        compare(&p, "parameter", &f[0].p, &f[1].p, 5e-7);
-        compare(&p, "first moment", &f[0].m, &f[1].m, 5e-7);
-        compare(&p, "second moment", &f[0].v, &f[1].v, 5e-7);
-        compare(&p, "scaled", &f[0].g, &f[1].g, 2e-7);
+        compare_flat(&p, f);
+        for (int b = 0; b < 2; b++) {
+            const bn_sgd o = {.lr = 0.1,
+                              .momentum = 0.9,
+                              .weight_decay = 0.01,
+                              .nesterov = clip,
+                              .decay_end = 50003,
+                              .clip = clip};
+            assert_ok(both[b]->sgd(both[b], &o, &f[b].p, &f[b].g, &f[b].m, &f[b].norm));
+        }
+        compare_flat(&p, f);
         backend->release(backend, &f[0].memory);
         reference->release(reference, &f[1].memory);
     }

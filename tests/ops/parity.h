@@ -31,7 +31,8 @@ static inline bool parity_step_groups(const op_case *k)
 /* The backend refuses the case with a message that has `text`. */
 void parity_refused(const op_case *k, bn_backend *backend, const char *text);
 
-/* norm, adamw (with and without clipping), scale; muon where there is one. */
+/* norm, adamw and sgd (with and without clipping), scale; muon and adamw8bit
+ * where there are. */
 void parity_routines(bn_backend *backend, bn_backend *reference, const char *label);
 
 #endif

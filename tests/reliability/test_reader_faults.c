@@ -86,7 +86,7 @@ static bn_status read_packed(void)
 
 /* ---- checkpoints ---- */
 
-static const bn_checkpoint_param param = {"model.a", 2, {2, 3}, values, values, values};
+static const bn_checkpoint_param param = {"model.a", 2, {2, 3}, values, values, values, NULL, NULL};
 
 static bn_status write_checkpoint(void)
 {
@@ -103,7 +103,7 @@ static bn_status write_checkpoint(void)
 static bn_status read_checkpoint(void)
 {
     float value[6] = {0}, moment1[6] = {0}, moment2[6] = {0};
-    const bn_checkpoint_param into = {"model.a", 2, {2, 3}, value, moment1, moment2};
+    const bn_checkpoint_param into = {"model.a", 2, {2, 3}, value, moment1, moment2, NULL, NULL};
     bn_checkpoint *c;
     void *extra = NULL;
     size_t bytes;

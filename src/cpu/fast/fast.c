@@ -160,6 +160,8 @@ bn_status bn_cpu_overlay_fast(bn_backend *backend)
         backend->rows[BN_OP_BITLINEAR].forward_variant = "ref";
     }
     backend->adamw = bn_fast_adamw;
+    backend->adamw8bit = bn_fast_adamw8bit;
+    backend->sgd = bn_fast_sgd;
     backend->muon = bn_blas_muon;
     backend->norm = bn_fast_norm;
     backend->scale = bn_fast_scale;

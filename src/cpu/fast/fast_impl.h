@@ -6,6 +6,7 @@
 #include "cpu/fast/fixed.h"
 #include "cpu/fast/rowops.h"
 #include "cpu/fast/ternary.h"
+#include "quant/dynamic8.h"
 #include "quant/trit.h"
 
 /* The kernels of one isa; bn_cpu.fast. */
@@ -154,6 +155,11 @@ bn_status bn_fast_kv_attention_forward(bn_backend *, const bn_op_call *);
 bn_status bn_fast_adamw(bn_backend *, const bn_adamw *, const bn_tensor *param,
                         const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
                         const bn_tensor *norm);
+bn_status bn_fast_adamw8bit(bn_backend *, const bn_adamw *, const bn_dynamic8 *maps,
+                            const bn_tensor *param, const bn_tensor *grad, const bn_moment8 *m,
+                            const bn_moment8 *v, const bn_tensor *norm);
+bn_status bn_fast_sgd(bn_backend *, const bn_sgd *, const bn_tensor *param, const bn_tensor *grad,
+                      const bn_tensor *m, const bn_tensor *norm);
 bn_status bn_fast_norm(bn_backend *, const bn_tensor *x, const bn_tensor *norm);
 bn_status bn_fast_scale(bn_backend *, const bn_tensor *x, double factor);
 

@@ -276,3 +276,15 @@ void FAST(bn_row_adamw)(int64_t n, const bn_adamw_scalars *s, const float *grad,
         param[i] = p - k.rate * (mean / (sqrtf(square) / k.root + k.eps));
     }
 }
+
+void FAST(bn_row_sgd)(int64_t n, const bn_sgd_scalars *s, const float *grad, float *param, float *m)
+{
+    const bn_sgd_scalars k = *s;
+    VECTOR_LOOP
+    for (int64_t i = 0; i < n; i++) {
+        const float p = param[i], g = k.clip * grad[i] + k.decay * p;
+        const float momentum = k.momentum * m[i] + g;
+        m[i] = momentum;
+        param[i] = p - k.rate * (k.grad_share * g + k.momentum_share * momentum);
+    }
+}

@@ -29,6 +29,8 @@ void FAST(bn_row_scale)(int64_t n, double factor, float *x);
 double FAST(bn_row_sum_squares)(int64_t n, const float *x);
 void FAST(bn_row_adamw)(int64_t n, const bn_adamw_scalars *s, const float *grad, float *param,
                         float *m, float *v);
+void FAST(bn_row_sgd)(int64_t n, const bn_sgd_scalars *s, const float *grad, float *param,
+                      float *m);
 
 /* row_norm.c */
 void FAST(bn_row_rmsnorm)(int64_t rows, int64_t cols, double eps, const float *x,

@@ -18,6 +18,7 @@ const bn_rowops FAST(bn_rowops) = {
     .scale = FAST(bn_row_scale),
     .sum_squares = FAST(bn_row_sum_squares),
     .adamw = FAST(bn_row_adamw),
+    .sgd = FAST(bn_row_sgd),
     .rmsnorm = FAST(bn_row_rmsnorm),
     .rmsnorm_backward = FAST(bn_row_rmsnorm_backward),
     .softmax = FAST(bn_row_softmax),

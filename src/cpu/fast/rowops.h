@@ -25,6 +25,12 @@ typedef struct bn_adamw_scalars {
     float eps;
 } bn_adamw_scalars;
 
+/* The same for SGD. */
+typedef struct bn_sgd_scalars {
+    float clip, momentum, decay, rate;
+    float grad_share, momentum_share; /* p -= rate (grad_share g + momentum_share m) */
+} bn_sgd_scalars;
+
 /* Rows row0 .. row0+rows-1 of one attention head; see row_attention.c. */
 typedef struct bn_attn {
     const float *q;                 /* [T, ld_q], at this head's first column */
@@ -70,6 +76,7 @@ typedef struct bn_rowops {
     double (*sum_squares)(int64_t n, const float *x);
     void (*adamw)(int64_t n, const bn_adamw_scalars *s, const float *grad, float *param, float *m,
                   float *v);
+    void (*sgd)(int64_t n, const bn_sgd_scalars *s, const float *grad, float *param, float *m);
 
     /* rows of `cols` */
     void (*rmsnorm)(int64_t rows, int64_t cols, double eps, const float *x, const float *weight,

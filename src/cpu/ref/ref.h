@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "quant/dynamic8.h"
 
 #if BN_REF_F64
 typedef double real;
@@ -47,6 +48,11 @@ size_t REF(bn_linear_cross_entropy_scratch)(const bn_backend *, const bn_op_call
 bn_status REF(bn_adamw_step)(bn_backend *, const bn_adamw *, const bn_tensor *param,
                              const bn_tensor *grad, const bn_tensor *m, const bn_tensor *v,
                              const bn_tensor *norm);
+bn_status REF(bn_adamw8bit_step)(bn_backend *, const bn_adamw *, const bn_dynamic8 *maps,
+                                 const bn_tensor *param, const bn_tensor *grad, const bn_moment8 *m,
+                                 const bn_moment8 *v, const bn_tensor *norm);
+bn_status REF(bn_sgd_step)(bn_backend *, const bn_sgd *, const bn_tensor *param,
+                           const bn_tensor *grad, const bn_tensor *m, const bn_tensor *norm);
 bn_status REF(bn_muon_step)(bn_backend *, const bn_muon *, const bn_tensor *param,
                             const bn_tensor *grad, const bn_tensor *m, const bn_tensor *norm,
                             const bn_tensor *scratch);

@@ -39,6 +39,8 @@ void fill(bn_backend *backend)
     row[BN_OP_LINEAR_CROSS_ENTROPY].forward_scratch = REF(bn_linear_cross_entropy_scratch);
     row[BN_OP_LINEAR_CROSS_ENTROPY].backward_scratch = REF(bn_linear_cross_entropy_scratch);
     backend->adamw = REF(bn_adamw_step);
+    backend->adamw8bit = REF(bn_adamw8bit_step);
+    backend->sgd = REF(bn_sgd_step);
     backend->muon = REF(bn_muon_step);
     backend->norm = REF(bn_norm);
     backend->scale = REF(bn_scale);

@@ -1,4 +1,4 @@
-/* optimizer.cl - AdamW and scaling over the flat parameter blocks.
+/* optimizer.cl - AdamW, SGD and scaling over the flat parameter blocks.
  *
  * Bound by memory: AdamW reads four arrays and writes three. Flat kernels with
  * the constants of elementwise.cl; all parameters lie in one block, so one launch
@@ -16,6 +16,14 @@
         p -= (decay)*p;                                                                            \
         STORE(p - rate * (mean / (sqrt(square) / root + eps)), param, i);                          \
     } while (0)
+#define SGD(T, LOAD, STORE, decay)                                                                 \
+    do {                                                                                           \
+        const T p = LOAD(param, i);                                                                \
+        const T g = c * LOAD(grad, i) + (decay)*p;                                                 \
+        const T momentum = mu * LOAD(m, i) + g;                                                    \
+        STORE(momentum, m, i);                                                                     \
+        STORE(p - rate * (nesterov ? g + mu * momentum : momentum), param, i);                     \
+    } while (0)
 #define LOAD1(p, i)     (p)[i]
 #define STORE1(v, p, i) (p)[i] = (v)
 
@@ -29,8 +37,20 @@
     (LANES < (bn_ivec)((int)clamp(decay_end - (i), 0L, (long)BN_V)) ? (bn_vec)(decay)              \
                                                                     : (bn_vec)(0.0f))
 
+/* What clipping makes of the gradient whose norm is at *length; clip 0: off. */
+static float clip_factor(const float clip, global const float *length)
+{
+    if (!(clip > 0.0f && length[0] > clip))
+        return 1.0f;
+#if BN_FP64
+    return (float)((double)clip / ((double)length[0] + 1e-6));
+#else
+    return clip / (length[0] + 1e-6f);
+#endif
+}
+
 /* See bn_adamw in src/backend/backend.h; a1 = 1 - b1, a2 = 1 - b2, rate =
- * lr / (1 - b1^t), root = sqrt(1 - b2^t). clip 0: off. */
+ * lr / (1 - b1^t), root = sqrt(1 - b2^t). */
 kernel void bn_adamw(BN_BUFFER(param), BN_BUFFER(grad), BN_BUFFER(m), BN_BUFFER(v), BN_BUFFER(norm),
                      const long n, const long decay_end, const float clip, const float b1,
                      const float a1, const float b2, const float a2, const float rate,
@@ -40,18 +60,24 @@ kernel void bn_adamw(BN_BUFFER(param), BN_BUFFER(grad), BN_BUFFER(m), BN_BUFFER(
     BN_POINTER(const float, grad);
     BN_POINTER(float, m);
     BN_POINTER(float, v);
-    float c = 1.0f;
-    if (clip > 0.0f) {
-        const float length = ((global const float *)(norm_base + norm_offset))[0];
-        if (length > clip)
-#if BN_FP64
-            c = (float)((double)clip / ((double)length + 1e-6));
-#else
-            c = clip / (length + 1e-6f);
-#endif
-    }
+    BN_POINTER(const float, norm);
+    const float c = clip_factor(clip, norm);
     BN_FLAT_LOOP(i, n, ADAMW(bn_vec, BN_LOAD, BN_STORE, DECAY_AT(i)),
                  ADAMW(float, LOAD1, STORE1, i < decay_end ? decay : 0.0f));
+}
+
+/* See bn_sgd in src/backend/backend.h. */
+kernel void bn_sgd(BN_BUFFER(param), BN_BUFFER(grad), BN_BUFFER(m), BN_BUFFER(norm), const long n,
+                   const long decay_end, const float clip, const float mu, const float rate,
+                   const float decay, const int nesterov)
+{
+    BN_POINTER(float, param);
+    BN_POINTER(const float, grad);
+    BN_POINTER(float, m);
+    BN_POINTER(const float, norm);
+    const float c = clip_factor(clip, norm);
+    BN_FLAT_LOOP(i, n, SGD(bn_vec, BN_LOAD, BN_STORE, DECAY_AT(i)),
+                 SGD(float, LOAD1, STORE1, i < decay_end ? decay : 0.0f));
 }
 
 /* x *= factor */

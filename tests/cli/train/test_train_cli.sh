@@ -91,7 +91,8 @@ expect 65 'short.txt'
 # ---- dry run: JSON on stdout, table on stderr, nothing written ----
 run train ok.json --dry-run
 expect 0 'parameters' 'saved: int8 activation codes' 'ETA unknown'
-stdout_has '"memory_bytes"' '"saved_packed"' '"tokens_per_step": 32' '"eta_s": null'
+stdout_has '"memory_bytes"' '"saved_packed"' '"tokens_per_step": 32' '"eta_s": null' \
+    '"bytes_per_parameter": 16' '"bytes_per_layer_token"'
 [ -e out ] && fail 'a dry run made the output folder'
 for name in bitnet-b1.58-700m bitnet-b1.58-2b4t; do
     run train "$source/configs/$name.json" --dry-run

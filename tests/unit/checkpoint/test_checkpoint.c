@@ -23,8 +23,9 @@ static const uint8_t codes[5] = {1, 2, 3, 4, 5};
 static void sample_params(bn_checkpoint_param params[2])
 {
     params[0] = (bn_checkpoint_param){
-        "model.layers.0.mlp.up_proj.weight", 2, {2, 3}, &w[0][0], &wm[0][0], &wv[0][0]};
-    params[1] = (bn_checkpoint_param){"model.norm.weight", 1, {4}, norm, norm_m, norm_v};
+        "model.layers.0.mlp.up_proj.weight", 2, {2, 3}, &w[0][0], &wm[0][0], &wv[0][0], NULL, NULL};
+    params[1] =
+        (bn_checkpoint_param){"model.norm.weight", 1, {4}, norm, norm_m, norm_v, NULL, NULL};
 }
 
 static bn_train_state sample_state(int64_t step)
@@ -125,6 +126,50 @@ static void test_no_times(void **state)
     free(data[1]);
 }
 
+/* Moments as codes with the largest magnitude of each block; beside a parameter whose
+ * moments are reals. What a file does not have is zeros. */
+static void test_coded_moments(void **state)
+{
+    enum { N = 300, BLOCKS = 2 };
+    static float x[N], norm2[4], m2[4], v2[4];
+    static uint8_t c1[N], c2[N], back1[N], back2[N];
+    float most1[BLOCKS] = {0.5f, 2.0f}, most2[BLOCKS] = {1e-9f, 3.0f}, got1[BLOCKS], got2[BLOCKS];
+    bn_checkpoint_param params[2] = {
+        {"a", 2, {3, 100}, x, most1, most2, c1, c2},
+        {"norm", 1, {4}, norm, norm_m, norm_v, NULL, NULL},
+    };
+    const bn_train_state s = sample_state(7);
+    bn_checkpoint *c;
+    (void)state;
+    for (int i = 0; i < N; i++)
+        c1[i] = (uint8_t)i, c2[i] = (uint8_t)(255 - i);
+    assert_ok(bn_checkpoint_save("coded.h5", &s, params, 2, NULL, 0));
+    assert_ok(bn_checkpoint_open("coded.h5", &c));
+    assert_true(bn_checkpoint_has_moments(c));
+    params[0].moment1 = got1, params[0].moment2 = got2;
+    params[0].codes1 = back1, params[0].codes2 = back2;
+    params[1].value = norm2, params[1].moment1 = m2, params[1].moment2 = v2;
+    assert_ok(bn_checkpoint_load(c, params, 2));
+    assert_memory_equal(back1, c1, sizeof c1);
+    assert_memory_equal(back2, c2, sizeof c2);
+    assert_memory_equal(got1, most1, sizeof most1);
+    assert_memory_equal(got2, most2, sizeof most2);
+    assert_memory_equal(m2, norm_m, sizeof norm_m);
+    params[0].moment1 = x, params[0].codes1 = NULL;
+    assert_fails(bn_checkpoint_load(c, params, 2), BN_BAD_DATA,
+                 "adam_m/a: expected float32 [3, 100], found uint8 [3, 100]");
+    bn_checkpoint_close(c);
+
+    params[0] = (bn_checkpoint_param){"a", 2, {3, 100}, x, NULL, NULL, NULL, NULL};
+    assert_ok(bn_checkpoint_save("coded.h5", &s, params, 2, NULL, 0));
+    assert_ok(bn_checkpoint_open("coded.h5", &c));
+    params[0] = (bn_checkpoint_param){"a", 2, {3, 100}, x, got1, got2, back1, back2};
+    assert_ok(bn_checkpoint_load(c, params, 2));
+    for (int i = 0; i < N; i++)
+        assert_true(back1[i] == 0 && back2[i] == 0 && got1[i / 256] == 0 && got2[i / 256] == 0);
+    bn_checkpoint_close(c);
+}
+
 static void test_without_moments(void **state)
 {
     bn_checkpoint_param params[2];
@@ -174,7 +219,7 @@ static void test_wrong_model(void **state)
     assert_fails(bn_checkpoint_load(c, params, 2), BN_BAD_DATA,
                  "expected float32 [2, 4], found float32 [2, 3]");
     sample_params(params);
-    params[2] = (bn_checkpoint_param){"lm_head.weight", 2, {2, 4}, more, NULL, NULL};
+    params[2] = (bn_checkpoint_param){"lm_head.weight", 2, {2, 4}, more, NULL, NULL, NULL, NULL};
     assert_fails(bn_checkpoint_load(c, params, 3), BN_BAD_DATA, "params/lm_head.weight: expected");
     bn_checkpoint_close(c);
 }
@@ -199,7 +244,7 @@ static void test_refuses_to_save_nan(void **state)
 static bn_status open_and_load(const char *path)
 {
     float y[2];
-    const bn_checkpoint_param p = {"a", 1, {2}, y, NULL, NULL};
+    const bn_checkpoint_param p = {"a", 1, {2}, y, NULL, NULL, NULL, NULL};
     bn_checkpoint *c;
     BN_TRY(bn_checkpoint_open(path, &c));
     const bn_status status = bn_checkpoint_load(c, &p, 1);
@@ -234,6 +279,22 @@ static void test_schema(void **state)
         {"bitnet-checkpoint",
          1,
          {{"params/a", BN_H5_F32, 1, {2}, x}, {"adam_m/b", BN_H5_F32, 1, {2}, x}},
+         "1 moments belong to no parameter"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x}, {"adam_m/a", BN_H5_U8, 1, {2}, u}},
+         "adam_m_absmax/a: expected float32 [1], found no such array"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m/a", BN_H5_U8, 1, {2}, u},
+          {"adam_m_absmax/a", BN_H5_F32, 1, {2}, x}},
+         "adam_m_absmax/a: expected float32 [1], found float32 [2]"},
+        {"bitnet-checkpoint",
+         1,
+         {{"params/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m/a", BN_H5_F32, 1, {2}, x},
+          {"adam_m_absmax/a", BN_H5_F32, 1, {1}, x}},
          "1 moments belong to no parameter"},
         {"bitnet-checkpoint",
          1,
@@ -311,8 +372,9 @@ static void test_caller_mistakes(void **state)
     bn_checkpoint *c;
     const bn_train_state train = {
         .config_json = "{}", .tokenizer = "", .producer = "", .device = ""};
-    const bn_checkpoint_param some[2] = {{"a", 1, {2}, x, x, x}, {"b", 1, {2}, x, NULL, x}};
-    const bn_checkpoint_param named = {longer, 1, {2}, x, NULL, NULL};
+    const bn_checkpoint_param some[2] = {{"a", 1, {2}, x, x, x, NULL, NULL},
+                                         {"b", 1, {2}, x, NULL, x, NULL, NULL}};
+    const bn_checkpoint_param named = {longer, 1, {2}, x, NULL, NULL, NULL, NULL};
     const bn_checkpoint_extra extra = {longer, x, sizeof x};
     (void)state;
     memset(longer, 'a', sizeof longer - 1);
@@ -324,7 +386,7 @@ static void test_caller_mistakes(void **state)
                  "the name is too long");
     assert_fails(bn_checkpoint_save("m.h5", &train, some, 1, &extra, 1), BN_FAIL,
                  "the name is too long");
-    const bn_checkpoint_param no_shape = {"a", 1, {0}, x, NULL, NULL};
+    const bn_checkpoint_param no_shape = {"a", 1, {0}, x, NULL, NULL, NULL, NULL};
     const bn_checkpoint_extra empty = {"empty", x, 0};
     assert_fails(bn_checkpoint_save("m.h5", &train, &no_shape, 1, NULL, 0), BN_BAD_DATA,
                  "params/a: dimension 0 is 0");
@@ -497,6 +559,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_no_times),
+        cmocka_unit_test(test_coded_moments),
         cmocka_unit_test(test_without_moments),
         cmocka_unit_test(test_wrong_model),
         cmocka_unit_test(test_refuses_to_save_nan),

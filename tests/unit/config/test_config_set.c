@@ -93,7 +93,8 @@ static void test_errors_change_nothing(void **state)
          "--set: model.tie_word_embeddings: expected true or false, found yes"},
         {"data.train=", "--set: data.train: expected a non-empty string or null, found nothing"},
         {"training.optimizer=lion",
-         "--set: training.optimizer: expected \"adamw\" or \"muon\", found lion"},
+         "--set: training.optimizer: expected \"adamw\", \"muon\", \"sgd\" or \"adamw8bit\", found "
+         "lion"},
         {"quantization.modules_to_not_convert=[1]",
          "--set: quantization.modules_to_not_convert: expected a list of non-empty strings, found "
          "[1]"},

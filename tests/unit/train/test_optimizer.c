@@ -143,6 +143,59 @@ static void test_no_clipping(void **state)
     close_fixture(&f);
 }
 
+/* Three steps of torch.optim.SGD, the last without decay, with and without
+ * Nesterov's momentum; there are no second moments. */
+static void check_sgd(bn_backend *backend, bool nesterov)
+{
+    static const double factors[] = {0.01, 1.0, 0.5}, rates[] = {0.1, 0.2, 0.05},
+                        decays[] = {1.0, 1.0, 0.0};
+    fixture f = {0};
+    double p[N], m[N] = {0};
+    float found[N];
+    open_fixture(&f, backend);
+    assert_ok(bn_config_set(&f.config, "training.optimizer=sgd"));
+    assert_ok(bn_config_set(&f.config, "training.sgd_momentum=0.8"));
+    assert_ok(bn_config_set(&f.config, "training.weight_decay=0.02"));
+    f.config.training.sgd_nesterov = nesterov;
+    assert_ok(bn_optimizer_init(&f.optimizer, &f.config, backend, &f.params, &f.values, &f.grads));
+    assert_int_equal(bn_optimizer_bytes(&f.config, &f.params).moments, f.params.block_bytes);
+    for (int i = 0; i < f.params.count; i++)
+        assert_false(bn_tensor_present(&f.optimizer.moments[i].v.values));
+    for (int i = 0; i < N; i++)
+        p[i] = (double)f.value[i];
+    for (int t = 0; t < 3; t++) {
+        const double norm = norm_of(&f, factors[t]), c = norm > 1.0 ? 1.0 / (norm + 1e-6) : 1.0;
+        put_grads(&f, factors[t]);
+        assert_ok(bn_optimizer_step(&f.optimizer, rates[t], decays[t]));
+        for (int i = 0; i < N; i++) {
+            const double decay = i < ROWS * COLS ? 0.02 * decays[t] : 0.0;
+            const double g = c * (double)(float)(factors[t] * (double)f.grad[i]) + decay * p[i];
+            m[i] = 0.8 * m[i] + g;
+            p[i] -= rates[t] * (nesterov ? g + 0.8 * m[i] : m[i]);
+        }
+    }
+    get_values(&f, found);
+    for (int i = 0; i < N; i++)
+        if (!(fabs((double)found[i] - p[i]) <= 5e-7))
+            fail_msg("%s: element %d is %.9g, expected %.9g", backend->name, i, (double)found[i],
+                     p[i]);
+    close_fixture(&f);
+}
+
+static void test_sgd(void **state)
+{
+    (void)state;
+    for (int nesterov = 0; nesterov <= 1; nesterov++) {
+        bn_backend *backend;
+        assert_ok(bn_ref_backend_new(BN_F32, &backend));
+        check_sgd(backend, nesterov);
+        assert_ok(bn_ref_backend_new(BN_F64, &backend));
+        check_sgd(backend, nesterov);
+        assert_ok(bn_cpu_backend_new(NULL, &backend));
+        check_sgd(backend, nesterov);
+    }
+}
+
 /* Two steps of Muon on a matrix with one element per row and column at most: the
  * elements are its singular values then, and Newton-Schulz is a polynomial of
  * each. The other parameters follow AdamW. */
@@ -176,7 +229,8 @@ static void check_muon(bn_backend *backend, int64_t rows, int64_t cols)
     assert_ok(bn_optimizer_init(&o, &config, backend, &params, &values, &grads));
     assert_int_equal(bn_optimizer_bytes(&config, &params).moments,
                      2 * params.block_bytes - params.hidden_bytes);
-    assert_false(bn_tensor_present(&(bn_tensor[]){bn_optimizer_v(&o, matrix)}[0]));
+    assert_true(bn_tensor_present(&o.moments[0].v.values));
+    assert_false(bn_tensor_present(&o.moments[1].v.values));
     assert_ok(bn_backend_put_f32(backend, &matrix->value, zero, SIDE * LONG));
     for (int i = 0; i < SIDE; i++)
         at[i] = rows < cols ? i * cols + 7 * i : 7 * i * cols + i;
@@ -237,6 +291,116 @@ static void test_muon(void **state)
     }
 }
 
+enum { CODED_ROWS = 70, CODED = CODED_ROWS * 64 }; /* ends in a block of 128 */
+
+static void decoded(bn_backend *backend, const bn_optimizer *o, int k, double *out)
+{
+    static uint8_t codes[CODED];
+    static float values[CODED], absmax[CODED / BN_DYNAMIC8_BLOCK + 1];
+    const bn_moment *moment = k == 0 ? &o->moments[1].m : &o->moments[1].v;
+    assert_ok(backend->download(backend, &moment->values, codes));
+    assert_ok(backend->download(backend, &moment->absmax, absmax));
+    for (int64_t at = 0; at < CODED; at += BN_DYNAMIC8_BLOCK)
+        bn_dynamic8_decode(&o->maps[k], CODED - at < BN_DYNAMIC8_BLOCK ? CODED - at : 256,
+                           codes + at, absmax[at / BN_DYNAMIC8_BLOCK], values + at);
+    for (int i = 0; i < CODED; i++)
+        out[i] = (double)values[i];
+}
+
+/* Three steps of AdamW in 8 bits: each is the float64 update of the decoded moments,
+ * and what it keeps is as near to the new ones as the map allows: half a hundredth
+ * and half a part of the lowest decade of the block's largest. A norm's moments and
+ * those of a small matrix are reals. */
+static void check_adamw8bit(bn_backend *backend)
+{
+    static double p[CODED], m[2][CODED], kept[2][CODED];
+    static float value[CODED], grad[CODED];
+    static const char *const names[] = {"norm", "matrix", "small"};
+    bn_param_set params;
+    bn_param *all[3];
+    bn_buffer values, grads;
+    bn_config config;
+    bn_optimizer o;
+    const double lr = 1e-2;
+    memset(kept, 0, sizeof kept);
+    bn_param_set_init(&params, backend->real);
+    assert_ok(bn_param_set_add(&params, names[0], BN_PARAM_NORM, 1, (const int64_t[]){7}, &all[0]));
+    for (int i = 1; i < 3; i++)
+        assert_ok(bn_param_set_add(&params, names[i], BN_PARAM_LINEAR, 2,
+                                   (const int64_t[]){i == 1 ? CODED_ROWS : 63, 64}, &all[i]));
+    assert_ok(bn_param_set_layout(&params));
+    assert_ok(backend->alloc(backend, params.block_bytes, &values));
+    assert_ok(backend->alloc(backend, params.block_bytes, &grads));
+    bn_param_set_bind(&params, &values, &grads);
+    assert_ok(bn_config_init(&config));
+    assert_ok(bn_config_set(&config, "training.optimizer=adamw8bit"));
+    assert_ok(bn_config_set(&config, "training.grad_clip=0"));
+    assert_ok(bn_optimizer_init(&o, &config, backend, &params, &values, &grads));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(bn_tensor_present(&o.moments[i].m.absmax), i == 1);
+        assert_int_equal(o.moments[i].v.values.dtype, i == 1 ? BN_U8 : backend->real);
+    }
+    for (int i = 0; i < CODED; i++)
+        p[i] = (double)(value[i] = (float)sin(i));
+    assert_ok(bn_backend_put_f32(backend, &all[1]->value, value, CODED));
+    for (int t = 1; t <= 3; t++) {
+        for (int i = 0; i < CODED; i++)
+            grad[i] = (float)(cos(3 * i + t) * pow(10.0, -(i % 5)));
+        assert_ok(bn_backend_put_f32(backend, &all[1]->grad, grad, CODED));
+        assert_ok(bn_backend_put_f32(backend, &all[0]->grad, grad, 7));
+        assert_ok(bn_optimizer_step(&o, lr, t == 3 ? 0.0 : 1.0));
+        double most[2][CODED / BN_DYNAMIC8_BLOCK + 1] = {{0}};
+        for (int i = 0; i < CODED; i++) {
+            const double g = (double)grad[i];
+            m[0][i] = 0.9 * kept[0][i] + 0.1 * g;
+            m[1][i] = 0.95 * kept[1][i] + 0.05 * g * g;
+            p[i] -= lr * (t == 3 ? 0.0 : 0.1) * p[i];
+            p[i] -= lr / (1 - pow(0.9, t)) * m[0][i] / (sqrt(m[1][i] / (1 - pow(0.95, t))) + 1e-8);
+            for (int k = 0; k < 2; k++)
+                most[k][i / BN_DYNAMIC8_BLOCK] =
+                    fmax(most[k][i / BN_DYNAMIC8_BLOCK], fabs(m[k][i]));
+        }
+        for (int k = 0; k < 2; k++) {
+            decoded(backend, &o, k, kept[k]);
+            for (int i = 0; i < CODED; i++) {
+                const double block = most[k][i / BN_DYNAMIC8_BLOCK];
+                /* A decade of least 10^-d of the block has 2^(7-d) parts or more. */
+                const double share = fabs(m[k][i]) / block, d = ceil(-log10(fmax(share, 1e-7)));
+                const double part = 9 * pow(10, -fmax(d, 1)) / pow(2, 7 - fmax(d, 1));
+                if (!(fabs(kept[k][i] - m[k][i]) <= block * 0.51 * part))
+                    fail_msg("%s: moment %d[%d] is %.9g, kept as %.9g", backend->name, k + 1, i,
+                             m[k][i], kept[k][i]);
+            }
+        }
+    }
+    assert_ok(bn_backend_get_f32(backend, &all[1]->value, value, CODED));
+    for (int i = 0; i < CODED; i++)
+        if (!(fabs((double)value[i] - p[i]) <= 1e-6))
+            fail_msg("%s: element %d is %.9g, expected %.9g", backend->name, i, (double)value[i],
+                     p[i]);
+    assert_ok(bn_backend_get_f32(backend, &all[0]->value, value, 7));
+    for (int i = 0; i < 7; i++)
+        assert_true(value[i] != 0.0f); /* trained too */
+    bn_optimizer_clear(&o);
+    backend->release(backend, &values);
+    backend->release(backend, &grads);
+    bn_param_set_clear(&params);
+    bn_config_clear(&config);
+    bn_backend_free(backend);
+}
+
+static void test_adamw8bit(void **state)
+{
+    (void)state;
+    bn_backend *backend;
+    assert_ok(bn_ref_backend_new(BN_F32, &backend));
+    check_adamw8bit(backend);
+    assert_ok(bn_ref_backend_new(BN_F64, &backend));
+    check_adamw8bit(backend);
+    assert_ok(bn_cpu_backend_new(NULL, &backend));
+    check_adamw8bit(backend);
+}
+
 /* Padding between parameters stays zero: norms and checkpoints rely on it. */
 static void test_padding_and_zero_grad(void **state)
 {
@@ -258,7 +422,8 @@ static void test_padding_and_zero_grad(void **state)
     const float *grads = f.grads.host;
     for (size_t i = 0; i < count; i++)
         assert_true(grads[i] == 0.0f);
-    const bn_tensor m = bn_optimizer_m(&f.optimizer, f.norm);
+    assert_ptr_equal(f.params.items[0], f.norm);
+    const bn_tensor m = f.optimizer.moments[0].m.values;
     assert_true(bn_tensor_same_shape(&m, &f.norm->value));
     float m_norm[NORM];
     assert_ok(bn_backend_get_f32(backend, &m, m_norm, NORM));
@@ -270,10 +435,9 @@ static void test_padding_and_zero_grad(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_three_steps),
-        cmocka_unit_test(test_no_clipping),
-        cmocka_unit_test(test_muon),
-        cmocka_unit_test(test_padding_and_zero_grad),
+        cmocka_unit_test(test_three_steps), cmocka_unit_test(test_no_clipping),
+        cmocka_unit_test(test_sgd),         cmocka_unit_test(test_muon),
+        cmocka_unit_test(test_adamw8bit),   cmocka_unit_test(test_padding_and_zero_grad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

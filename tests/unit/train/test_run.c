@@ -172,7 +172,8 @@ static void test_resume_equals_straight(void **state)
 static void test_resume_of_variants(void **state)
 {
     static const char *const settings[] = {
-        "training.optimizer=muon",           "quantization.scale_estimator=learned",
+        "training.optimizer=muon",           "training.optimizer=sgd",
+        "training.optimizer=adamw8bit",      "quantization.scale_estimator=learned",
         "quantization.weight_bits=3",        "training.lr_scheduler=wsd",
         "quantization.warmup_fraction=0.5",  /* stopped in the first step of the second half */
         "quantization.warmup_fraction=0.75", /* and within the first */

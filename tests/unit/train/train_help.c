@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/rng.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/h5file.h"
 #include "cpu/cpu.h"
 
 void help_write_text(const char *path, int bytes)
@@ -87,41 +88,26 @@ double help_number(const char *json, const char *key)
     return value;
 }
 
-static uint64_t hash_floats(uint64_t hash, const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        hash = bn_hash64(hash, bits);
-    }
-    return hash;
-}
-
 uint64_t help_checkpoint_hash(const char *path)
 {
-    bn_checkpoint *c;
+    bn_h5_reader *file;
     uint64_t hash = 1;
-    assert_ok(bn_checkpoint_open(path, &c));
-    assert_true(bn_checkpoint_has_moments(c));
-    const int count = bn_checkpoint_count(c);
-    bn_checkpoint_param *params = calloc((size_t)count, sizeof *params);
-    assert_non_null(params);
-    for (int i = 0; i < count; i++) {
-        bn_checkpoint_describe(c, i, &params[i]);
-        bn_tensor shape = bn_tensor_of(BN_F32, params[i].ndim, params[i].shape);
-        params[i].value = malloc(3 * bn_tensor_bytes(&shape));
-        assert_non_null(params[i].value);
-        params[i].moment1 = params[i].value + bn_tensor_numel(&shape);
-        params[i].moment2 = params[i].moment1 + bn_tensor_numel(&shape);
+    assert_ok(bn_checkpoint_verify(path));
+    assert_ok(bn_h5_open(path, &file));
+    for (int i = 0; i < bn_h5_count(file); i++) {
+        const bn_h5_entry *e = bn_h5_at(file, i);
+        if (strncmp(e->name, "extra/", 6) == 0)
+            continue;
+        uint8_t *data = malloc(e->bytes);
+        assert_non_null(data);
+        assert_ok(bn_h5_read(file, e, data));
+        for (const char *c = e->name; *c; c++)
+            hash = bn_hash64(hash, (uint8_t)*c);
+        for (size_t k = 0; k < e->bytes; k++)
+            hash = bn_hash64(hash, data[k]);
+        free(data);
     }
-    assert_ok(bn_checkpoint_load(c, params, count));
-    for (int i = 0; i < count; i++) {
-        bn_tensor shape = bn_tensor_of(BN_F32, params[i].ndim, params[i].shape);
-        hash = hash_floats(hash, params[i].value, 3 * bn_tensor_numel(&shape));
-        free(params[i].value);
-    }
-    free(params);
-    bn_checkpoint_close(c);
+    bn_h5_close(file);
     return hash;
 }
 
