@@ -58,6 +58,12 @@ run generate out -p "line 7" -n 5 --cache-type int8 --device opencl
 refused 2 'a KV cache of 8 bits does not run on opencl:0'
 run train ok.json --device opencl --selftest
 expect 0
+run train ok.json --device opencl --output-dir out2 --set training.optimizer=sgd
+expect 0
+rm -rf out2
+run train ok.json --device opencl --output-dir out2 --set training.optimizer=adamw8bit
+expect 78 'training.optimizer: "adamw8bit" does not run on opencl:0'
+rm -rf out2
 run train ok.json --device cpu --output-dir out2 --profile
 expect 2 "device 'cpu'"
 
