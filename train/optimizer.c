@@ -154,13 +154,14 @@ bn_status bn_optimizer_init(bn_optimizer *out, const bn_config *config, bn_backe
                             const bn_buffer *grads)
 {
     const size_t from = flat_from(config, params), v_from = seconds_from(config, params);
+    *out = (bn_optimizer){0};
+    BN_TRY(check_backend(config, backend));
     *out = (bn_optimizer){
         .backend = backend,
         .params = params,
         .config = config,
         .all_grads = bn_param_set_flat(params, grads),
     };
-    BN_TRY(check_backend(config, backend));
     const bn_status status = alloc(out);
     if (status != BN_OK) {
         bn_optimizer_clear(out);

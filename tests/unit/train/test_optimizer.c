@@ -432,12 +432,39 @@ static void test_padding_and_zero_grad(void **state)
     close_fixture(&f);
 }
 
+/* What a backend cannot do leaves nothing behind. */
+static void test_refused(void **state)
+{
+    (void)state;
+    bn_backend *backend;
+    bn_config config;
+    bn_param_set params;
+    bn_optimizer optimizer = {.step = 1};
+    const bn_buffer none = {0};
+    assert_ok(bn_ref_backend_new(BN_F32, &backend));
+    backend->muon = NULL;
+    assert_ok(bn_config_init(&config));
+    assert_ok(bn_config_set(&config, "training.optimizer=muon"));
+    bn_param_set_init(&params, BN_F32);
+    assert_int_equal(bn_optimizer_init(&optimizer, &config, backend, &params, &none, &none),
+                     BN_BAD_CONFIG);
+    assert_null(optimizer.backend);
+    assert_int_equal(optimizer.step, 0);
+    bn_param_set_clear(&params);
+    bn_config_clear(&config);
+    bn_backend_free(backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_three_steps), cmocka_unit_test(test_no_clipping),
-        cmocka_unit_test(test_sgd),         cmocka_unit_test(test_muon),
-        cmocka_unit_test(test_adamw8bit),   cmocka_unit_test(test_padding_and_zero_grad),
+        cmocka_unit_test(test_three_steps),
+        cmocka_unit_test(test_no_clipping),
+        cmocka_unit_test(test_sgd),
+        cmocka_unit_test(test_muon),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_adamw8bit),
+        cmocka_unit_test(test_padding_and_zero_grad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
