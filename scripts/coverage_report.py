@@ -14,7 +14,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDERS = ("src/", "train/", "tools/")
 # What decides whether bytes from outside are taken.
-GUARDS = ("src/quant/pack.c", "src/checkpoint/h5_attr.c", "src/checkpoint/h5_read.c",
+GUARDS = ("src/quant/pack.c", "src/quant/pack_bits.c", "src/checkpoint/h5_attr.c",
+          "src/checkpoint/h5_read.c",
           "src/checkpoint/packed_read.c", "src/checkpoint/checkpoint.c",
           "src/interop/safetensors_read.c", "src/interop/safetensors_index.c",
           "src/interop/gguf_read.c", "src/data/token_shard.c", "src/data/tokenizer_json.c",
