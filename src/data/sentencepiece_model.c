@@ -113,7 +113,7 @@ static bn_status check_piece(model *m, const piece *p, int id)
         return bn_error(BN_BAD_DATA, "piece %d: without a text", id);
     if (!isfinite(p->score))
         return bn_error(BN_BAD_DATA, "piece %d: the score is not finite", id);
-    if (p->type < NORMAL || p->type > BYTE || p->type == UNUSED)
+    if (p->type < NORMAL || p->type == UNUSED) /* 0 is any above BYTE */
         return bn_error(BN_BAD_DATA, "piece %d: type %d is not supported", id, p->type);
     if (p->type == UNKNOWN && m->unknown >= 0)
         return bn_error(BN_BAD_DATA, "pieces %d and %d are both unknown", m->unknown, id);
@@ -280,7 +280,7 @@ static int by_score(const void *a, const void *b)
     const ranked *x = a, *y = b;
     if (x->score != y->score)
         return x->score > y->score ? -1 : 1;
-    return x->id < y->id ? -1 : 1;
+    return x->id - y->id;
 }
 
 /* All ways to make a piece of two others. */

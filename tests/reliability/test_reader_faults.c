@@ -236,15 +236,29 @@ static bn_status read_byte_level(void)
     return encode_with(byte_level);
 }
 
+/* An added token that the normalizer sees, and one too long for the room that is left. */
+static char *normalized;
+
+static char *write_normalized(void)
+{
+    char *json;
+    bn_text text = {0};
+    bn_text_add(&text,
+                "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Metaspace\","
+                "\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"never\"},\"added_tokens\":["
+                "{\"id\":3,\"content\":\"cat\",\"normalized\":true},{\"id\":4,\"content\":\"");
+    for (int i = 0; i < 10000; i++)
+        bn_text_add(&text, "x");
+    bn_text_add(&text, "\"}],\"model\":{\"type\":\"BPE\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,"
+                       "\"\xe2\x96\x81\":1,\"\xe2\x96\x81"
+                       "a\":2},\"merges\":[\"\xe2\x96\x81 a\"]}}");
+    assert_ok(bn_text_take(&text, &json));
+    return json;
+}
+
 static bn_status read_normalized(void)
 {
-    return encode_with(
-        "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Metaspace\","
-        "\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"never\"},\"added_tokens\":["
-        "{\"id\":3,\"content\":\"cat\",\"normalized\":true},{\"id\":4,\"content\":\"<x>\"}],"
-        "\"model\":{\"type\":\"BPE\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,\"\xe2\x96\x81\":1,"
-        "\"\xe2\x96\x81"
-        "a\":2},\"merges\":[\"\xe2\x96\x81 a\"]}}");
+    return encode_with(normalized);
 }
 
 static bn_status read_metaspace(void)
@@ -329,6 +343,7 @@ static int write_samples(void **state)
     assert_ok(bn_tokenizer_new("byte", &bytes));
     byte_level = golden("llama3.json");
     metaspace = golden("llama2.json");
+    normalized = write_normalized();
     assert_ok(write_packed());
     assert_ok(write_checkpoint());
     assert_ok(write_container());
@@ -346,6 +361,7 @@ static int forget(void **state)
     bn_tokenizer_free(bytes);
     free(byte_level);
     free(metaspace);
+    free(normalized);
     return 0;
 }
 

@@ -62,7 +62,7 @@ typedef struct features {
     size_t length;
     float score;
     int type;
-    bool no_unknown, keep_extra, strange;
+    bool no_unknown, keep_extra, strange, charsmap;
     int model_type;          /* 0: BPE */
     int trainer, normalizer; /* a field, 0: none */
     uint64_t trainer_value, normalizer_value;
@@ -90,6 +90,8 @@ static void build(const features *f, buffer *model)
     add_varint(&normalizer, 3, 1);
     if (f->keep_extra)
         add_varint(&normalizer, 4, 0);
+    if (f->charsmap)
+        add_bytes(&normalizer, 2, "any bytes", 9);
     if (f->strange) { /* fields of other types than theirs, or that nobody knows */
         add_varint(&normalizer, 2, 1);
         add_varint(&normalizer, 9, 1);
@@ -119,6 +121,7 @@ static void accepts(void **state)
         {.keep_extra = true},
         {.text = "[x]", .length = 3, .type = USER_DEFINED, .keep_extra = true},
         {.strange = true},
+        {.keep_extra = true, .charsmap = true},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -201,8 +204,9 @@ static void equal_scores(void **state)
     size_t count;
     (void)state;
     add_piece(&model, "<unk>", 5, 0, UNKNOWN);
-    static const char *const pieces[] = {"\xe2\x96\x81", "a", "b", "c", "bc", "ab", "abc"};
-    for (int i = 0; i < 7; i++)
+    static const char *const pieces[] = {"\xe2\x96\x81", "a",   "b",  "c", "bc",
+                                         "ab",           "abc", "ad", "da"}; /* no "d" */
+    for (int i = 0; i < 9; i++)
         add_piece(&model, pieces[i], strlen(pieces[i]), -1, NORMAL);
     add_bytes(&model, 2, bpe, sizeof bpe);
     assert_ok(bn_sentencepiece_to_json(model.bytes, model.size, &json));

@@ -145,6 +145,7 @@ static const struct {
     {{.merges = "[\"a \\u0150\"]"}, "is not in the vocabulary"},
     {{.merges = "[\"a \xc3\"]"}, "is not in the vocabulary"}, /* half a character */
     {{.merges = "[[1,\"a\"]]"}, "merges[0]: expected \"left right\""},
+    {{.added = "[{\"id\":97,\"content\":\"\xe2\x96\x81\"}]"}, "id 97 is"},
     {{.added = "[{\"id\":256,\"content\":\"a\"}]"}, "id 256 is \"a\", but another token"},
     {{.added = "[{\"id\":256,\"content\":\"abc\"}]"}, "id 256 is \"abc\", but another token"},
     {{.merges = "[\"ab\"]"}, "merges[0]: expected \"left right\""},
@@ -295,7 +296,8 @@ static void tokens_beside_bytes(void **state)
     char back[32];
     size_t bytes;
     (void)state;
-    bn_tokenizer *t = make(&(parts){.vocab = "\"ab\":256,\"abc\":257,\"x y\":258,\"\\u0150\":259,"
+    bn_tokenizer *t = make(&(parts){.added = "[{\"id\":260,\"content\":\"" MARK "\"}]",
+                                    .vocab = "\"ab\":256,\"abc\":257,\"x y\":258,\"\\u0150\":259,"
                                              "\"" MARK "\":260"});
     assert_ok(bn_tokenizer_decode(t, ids, 3, back, sizeof back, &bytes));
     assert_int_equal(bytes, 3 + 2 + 3);
