@@ -390,6 +390,47 @@ static void test_kv_codes(void **state)
     assert_true(isnan(y[0]) && isnan(y[31]) && y[32] == rintf(3.5f * 7 / 4.5f) * (4.5f / 7));
 }
 
+/* Codes of the grids that are not ternary, by hand; ties go to even numbers, and the
+ * odd ones have none. */
+static void test_grid_codes(void **state)
+{
+    static const struct {
+        bn_grid grid;
+        float v;
+        int code;
+    } cases[] = {
+        {BN_GRID_BINARY, -7, -1},   {BN_GRID_BINARY, -0.01f, -1}, {BN_GRID_BINARY, 0, 1},
+        {BN_GRID_BINARY, 7, 1},     {BN_GRID_BINARY, NAN, 1},     {BN_GRID_INT2, -9, -3},
+        {BN_GRID_INT2, -2.01f, -3}, {BN_GRID_INT2, -2, -1},       {BN_GRID_INT2, -0.01f, -1},
+        {BN_GRID_INT2, 0, 1},       {BN_GRID_INT2, 1.99f, 1},     {BN_GRID_INT2, 2, 3},
+        {BN_GRID_INT2, 9, 3},       {BN_GRID_INT2, NAN, 1},       {BN_GRID_INT3, -9, -3},
+        {BN_GRID_INT3, -2.5f, -2},  {BN_GRID_INT3, 0.5f, 0},      {BN_GRID_INT3, 1.5f, 2},
+        {BN_GRID_INT3, 9, 3},       {BN_GRID_INT3, NAN, 0},       {BN_GRID_INT4, 6.6f, 7},
+        {BN_GRID_INT4, -8, -7},     {BN_GRID_INT8, 126.6f, 127},  {BN_GRID_INT8, -128, -127},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(bn_grid_code_f32(cases[i].grid, cases[i].v), cases[i].code);
+        assert_int_equal(bn_grid_code_f64(cases[i].grid, (double)cases[i].v), cases[i].code);
+    }
+}
+
+/* The lower median of |w|, not a number or infinite where a weight is. */
+static void test_median(void **state)
+{
+    const float w[] = {-8, 0.5f, 1, -2, 4, -0.25f}, floor = 1e-5f;
+    (void)state;
+    assert_true(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, w, 5) == 2);
+    assert_true(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, w, 6) == 1);
+    assert_true(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, w, 1) == 8);
+    assert_true(bn_grid_scale_of_median_f32(BN_GRID_INT3, w, 6) == 0.8156f);
+    assert_true(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, (const float[]){0, 0, 9}, 3) == floor);
+    assert_true(
+        isinf(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, (const float[]){1, -INFINITY, 1}, 3)));
+    assert_true(
+        isnan(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, (const float[]){1, INFINITY, NAN}, 3)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +443,8 @@ int main(void)
         cmocka_unit_test(test_ternarize_not_finite),
         cmocka_unit_test(test_absmax),
         cmocka_unit_test(test_absmax_extremes),
+        cmocka_unit_test(test_grid_codes),
+        cmocka_unit_test(test_median),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_product_f64),
         cmocka_unit_test(test_product_shows_nan),
