@@ -431,6 +431,47 @@ static void test_median(void **state)
         isnan(bn_grid_scale_of_median_f32(BN_GRID_TERNARY, (const float[]){1, INFINITY, NAN}, 3)));
 }
 
+/* A short last group of a row ends with it. */
+static void test_short_group(void **state)
+{
+    enum { COLS = 40, GROUP = 32 };
+    float x[2 * COLS], step[4];
+    int8_t codes[2 * COLS];
+    (void)state;
+    for (int i = 0; i < 2 * COLS; i++)
+        x[i] = i < COLS ? 1 : 100;
+    bn_absmax_quantize_f32(x, 2, COLS, GROUP, 8, codes, step);
+    for (int g = 0; g < 4; g++)
+        assert_true(step[g] == (g < 2 ? 1.0f : 100.0f) / 127);
+    for (int i = 0; i < 2 * COLS; i++)
+        assert_int_equal(codes[i], 127);
+}
+
+/* Beyond what |w| / scale the scale's gradient is that of a clamped code. */
+static void test_estimator_limits(void **state)
+{
+    static const struct {
+        bn_estimator estimator;
+        bn_grid grid;
+        double weight, scale;
+    } cases[] = {
+        {BN_ESTIMATOR_IDENTITY, BN_GRID_TERNARY, INFINITY, 1.5},
+        {BN_ESTIMATOR_IDENTITY, BN_GRID_INT2, INFINITY, 4},
+        {BN_ESTIMATOR_IDENTITY, BN_GRID_BINARY, INFINITY, 0},
+        {BN_ESTIMATOR_CLIPPED, BN_GRID_INT3, 3, 3},
+        {BN_ESTIMATOR_TRUST, BN_GRID_INT3, 3.5, 3.5},
+        {BN_ESTIMATOR_EWGS, BN_GRID_TERNARY, 1.5, 1.5},
+        {BN_ESTIMATOR_LSQ, BN_GRID_INT2, 4, 4},
+        {BN_ESTIMATOR_LSQ, BN_GRID_INT4, 7, 7},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_true(bn_estimator_weight_limit(cases[i].estimator, cases[i].grid) ==
+                    cases[i].weight);
+        assert_true(bn_estimator_scale_limit(cases[i].estimator, cases[i].grid) == cases[i].scale);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +486,8 @@ int main(void)
         cmocka_unit_test(test_absmax_extremes),
         cmocka_unit_test(test_grid_codes),
         cmocka_unit_test(test_median),
+        cmocka_unit_test(test_short_group),
+        cmocka_unit_test(test_estimator_limits),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_product_f64),
         cmocka_unit_test(test_product_shows_nan),
