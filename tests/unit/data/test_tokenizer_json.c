@@ -359,6 +359,10 @@ static void characters(void **state)
                 "\",-1],[\"a\",-2]]}}",
         BPE "\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"" MARK "\":1,\"a\":2,\"a" MARK
             "b\":3},\"merges\":[]}}", /* a token that goes on behind a space */
+        "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\","
+        "\"replacement\":\"" MARK "\",\"split\":false},{\"type\":\"Digits\"}]},\"model\":{\"type\":"
+        "\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"" MARK
+        "\":1,\"a\":2},\"merges\":[]}}", /* digits are words of their own */
         "{\"added_tokens\":[{\"id\":3,\"content\":\"a" MARK
         "\"}],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\","
         "\"replacement\":\"" MARK "\",\"split\":false},{\"type\":\"Digits\"}]},\"model\":{\"type\":"

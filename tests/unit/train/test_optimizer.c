@@ -237,7 +237,8 @@ static void check_muon(bn_backend *backend, int64_t rows, int64_t cols)
     for (int t = 1; t <= 2; t++) {
         double x[SIDE], norm = 0.0, length = 0.0;
         for (int i = 0; i < SIDE; i++) {
-            grad[at[i]] = (float)((i + 1) * (i == 1 ? -1 : 1) * t);
+            /* Of another direction each time: momentum looks ahead. */
+            grad[at[i]] = (float)((i + 1) * (i == t ? -1 : 1) * t);
             length += (double)grad[at[i]] * (double)grad[at[i]];
         }
         const double c = 1.0 / (sqrt(length + 1.0) + 1e-6); /* `other` is in the norm */
