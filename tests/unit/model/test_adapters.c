@@ -177,6 +177,34 @@ static void test_two_on_one_base(void **state)
     close_shared(&s);
 }
 
+/* The scale multiplies B A: 4 is the same as a B four times as large, to the bit. */
+static void test_scale(void **state)
+{
+    enum { TIME = 6 };
+    const int32_t ids[TIME] = {'a', 'b', 'c', 'd', 'e', 'f'};
+    shared s = {0};
+    (void)state;
+    open_shared(&s);
+    bn_adapter *adapter = s.adapters[0];
+    const size_t bytes = TIME * (size_t)s.base.model->vocab * sizeof(float);
+    float *logits[3];
+    for (int k = 0; k < 3; k++) { /* scale 1; scale 4; B times 4 */
+        for (int i = 0; i < s.base.model->n_linears; i++) {
+            bn_lora *lora = &adapter->layers[i];
+            lora->scale = k == 1 ? 4 : 1;
+            for (int64_t n = 0; k == 2 && lora->b && n < bn_tensor_numel(&lora->b->value); n++)
+                ((float *)bn_tensor_data(&lora->b->value))[n] *= 4;
+        }
+        bn_adapter_use(s.base.model, adapter);
+        logits[k] = fixture_full_logits(s.base.model, ids, TIME);
+    }
+    assert_memory_not_equal(logits[0], logits[1], bytes);
+    assert_memory_equal(logits[1], logits[2], bytes);
+    for (int k = 0; k < 3; k++)
+        free(logits[k]);
+    close_shared(&s);
+}
+
 static void assert_same_values(const bn_adapter *a, const bn_adapter *b)
 {
     assert_int_equal(a->params.count, b->params.count);
@@ -313,6 +341,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_on_one_base),
         cmocka_unit_test(test_the_sum_of_two),
+        cmocka_unit_test(test_scale),
         cmocka_unit_test(test_checkpoint_of_adapters),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_peft),
