@@ -144,6 +144,10 @@ static const struct {
     {{.merges = "[\"a \"]"}, "merges[0]: \"\" is not in the vocabulary"},
     {{.merges = "[\"a \\u0150\"]"}, "is not in the vocabulary"},
     {{.merges = "[\"a \xc3\"]"}, "is not in the vocabulary"}, /* half a character */
+    {{.vocab =
+          "\"xyb\":256,\"\\u00c0b\":257,\"xyb\\u00c0b\":258", /* the same, with what it would be */
+      .merges = "[[\"xyb\",\"\xc3\"]]"}, /* if one read on over the side before it */
+     "is not in the vocabulary"},
     {{.merges = "[[1,\"a\"]]"}, "merges[0]: expected \"left right\""},
     {{.added = "[{\"id\":97,\"content\":\"\xe2\x96\x81\"}]"}, "id 97 is"},
     {{.added = "[{\"id\":256,\"content\":\"a\"}]"}, "id 256 is \"a\", but another token"},

@@ -362,7 +362,7 @@ static void test_kv_codes(void **state)
     uint8_t row[128];
     const bn_kv_codes eight = {8, 2, HD}, four = {4, 2, HD};
     assert_int_equal(bn_kv_row_bytes(&eight), 84); /* 2 * (4 + 37) = 82 */
-    assert_int_equal(bn_kv_row_bytes(&four), 56); /* 2 * (2 * 4 + 16 + 3) = 54 */
+    assert_int_equal(bn_kv_row_bytes(&four), 56);  /* 2 * (2 * 4 + 16 + 3) = 54 */
     for (int i = 0; i < 2 * HD; i++)
         x[i] = (float)(i % HD - 18) / 4;
     x[HD] = 254;
@@ -447,6 +447,21 @@ static void test_short_group(void **state)
         assert_int_equal(codes[i], 127);
 }
 
+/* A step for each group of the activation. */
+static void test_product_of_groups(void **state)
+{
+    enum { IN = 64, GROUP = 32 };
+    int8_t x[IN], w[IN];
+    float y;
+    (void)state;
+    memset(x, 1, sizeof x);
+    memset(w, 2, sizeof w);
+    const bn_int_product p = {
+        .x = x, .wide = w, .rows = 1, .out = 1, .in = IN, .group_size = GROUP, .step_group = GROUP};
+    bn_int_product_f32(&p, (const float[]){1, 10}, (const float[]){0.5f, 0.25f}, NULL, &y);
+    assert_true(y == 64 * 0.5f + 64 * 2.5f);
+}
+
 /* Beyond what |w| / scale the scale's gradient is that of a clamped code. */
 static void test_estimator_limits(void **state)
 {
@@ -487,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_grid_codes),
         cmocka_unit_test(test_median),
         cmocka_unit_test(test_short_group),
+        cmocka_unit_test(test_product_of_groups),
         cmocka_unit_test(test_estimator_limits),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_product_f64),
