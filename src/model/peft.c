@@ -1,5 +1,6 @@
 #include "model/peft.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +19,9 @@ enum { JSON_LIMIT = 1 << 20, PEFT_NAME_MAX = sizeof prefix + BN_PARAM_NAME_MAX }
 
 bool bn_peft_is(const char *path)
 {
-    char *file = bn_path_join(path, config_name);
-    const bool found = file && bn_fs_exists(file);
-    free(file);
-    return found;
+    char file[PATH_MAX]; /* no allocation: its failure would look like another kind of adapter */
+    const int length = snprintf(file, sizeof file, "%s/%s", path, config_name);
+    return length < (int)sizeof file && bn_fs_exists(file);
 }
 
 /* ---- reading ------------------------------------------------------------ */

@@ -422,7 +422,8 @@ static int teardown(void **state)
     return 0;
 }
 
-int main(void)
+/* With an argument only the works whose names match it: "export*", say. */
+int main(int argc, char **argv)
 {
     static fault_work works[] = {
         {"train", train, clean_up, check_files},
@@ -444,5 +445,7 @@ int main(void)
     struct CMUnitTest tests[sizeof works / sizeof *works];
     for (size_t i = 0; i < sizeof works / sizeof *works; i++)
         tests[i] = (struct CMUnitTest){works[i].what, sweep, NULL, NULL, &works[i]};
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, setup, teardown);
 }
