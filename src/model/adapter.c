@@ -124,10 +124,17 @@ void bn_adapter_use(bn_model *model, bn_adapter *adapter)
         bn_adapter_add(model, adapter);
 }
 
+static bool in_chain(const bn_lora *chain, const bn_lora *lora)
+{
+    while (chain && chain != lora)
+        chain = chain->next;
+    return chain;
+}
+
 void bn_adapter_add(bn_model *model, bn_adapter *adapter)
 {
     for (int i = 0; i < model->n_linears; i++)
-        if (adapter->layers[i].a) {
+        if (adapter->layers[i].a && !in_chain(model->linears[i]->lora, &adapter->layers[i])) {
             adapter->layers[i].next = model->linears[i]->lora;
             model->linears[i]->lora = &adapter->layers[i];
         }

@@ -50,8 +50,8 @@ bn_status bn_adapter_init_residual(bn_adapter *adapter, const char *checkpoint) 
 /* Graphs of the model that are recorded from now on have this adapter; NULL: none. */
 void bn_adapter_use(bn_model *model, bn_adapter *adapter);
 
-/* And this one too, on top of those in use: a layer gets the sum of their outputs. An
- * adapter that is in use already may not be added. */
+/* And this one too, on top of those in use: a layer gets the sum of their outputs. One
+ * that is in use already stays as it is. */
 void bn_adapter_add(bn_model *model, bn_adapter *adapter);
 
 /* Multiplies what the adapter adds; for graphs recorded afterwards. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/json.h"
@@ -213,6 +214,9 @@ out:
 
 /* ---- writing ------------------------------------------------------------ */
 
+/* In this order: the last makes the folder an adapter. */
+enum { WEIGHTS, IDENTITY, CONFIG, FILES };
+
 static bn_status write_config(const bn_adapter *adapter, const char *path,
                               const bn_adapter_base *base)
 {
@@ -287,25 +291,39 @@ static bn_status write_weights(const bn_adapter *adapter, const char *path)
     return status;
 }
 
+/* The files under temporary names, complete. */
+static bn_status write_files(const bn_adapter *adapter, const bn_adapter_base *base,
+                             char *const temps[FILES])
+{
+    char id[BN_SHA256_TEXT];
+    BN_TRY(write_weights(adapter, temps[WEIGHTS]));
+    BN_TRY(bn_fs_write(temps[IDENTITY], bn_sha256_text(base->id, id), BN_SHA256_TEXT - 1));
+    return write_config(adapter, temps[CONFIG], base);
+}
+
 bn_status bn_peft_write(const bn_adapter *adapter, const char *dir, const bn_adapter_base *base)
 {
+    const char *const names[] = {weights_name, identity_name, config_name};
+    char *paths[FILES] = {0}, *temps[FILES] = {0};
     bn_status status = BN_OK;
-    char id[BN_SHA256_TEXT];
-    char *paths[] = {bn_path_join(dir, weights_name), bn_path_join(dir, config_name),
-                     bn_path_join(dir, identity_name)};
-    if (!paths[0] || !paths[1] || !paths[2])
-        status = BN_FAIL;
+    for (int i = 0; i < FILES && status == BN_OK; i++) {
+        paths[i] = bn_path_join(dir, names[i]);
+        temps[i] = paths[i] ? bn_format("%s.new", paths[i]) : NULL;
+        status = temps[i] ? BN_OK : BN_FAIL;
+    }
     if (status == BN_OK)
         status = bn_fs_mkdirs(dir);
+    if (status == BN_OK)
+        status = write_files(adapter, base, temps);
     if (status == BN_OK) /* what is there is no adapter while its files are of two */
-        status = bn_fs_remove(paths[1]);
-    if (status == BN_OK)
-        status = write_weights(adapter, paths[0]);
-    if (status == BN_OK)
-        status = bn_fs_write(paths[2], bn_sha256_text(base->id, id), BN_SHA256_TEXT - 1);
-    if (status == BN_OK) /* last: it makes the folder an adapter */
-        status = write_config(adapter, paths[1], base);
-    for (int i = 0; i < 3; i++)
+        status = bn_fs_remove(paths[CONFIG]);
+    for (int i = 0; i < FILES && status == BN_OK; i++)
+        status = bn_fs_commit(temps[i], paths[i]);
+    for (int i = 0; i < FILES; i++) {
+        if (status != BN_OK && temps[i])
+            unlink(temps[i]); /* not bn_fs_remove(): the message stays */
+        free(temps[i]);
         free(paths[i]);
+    }
     return status;
 }

@@ -119,6 +119,7 @@ static void test_the_sum_of_two(void **state)
     say(&s, both);
     bn_adapter_use(s.base.model, s.adapters[1]);
     bn_adapter_add(s.base.model, s.adapters[0]);
+    bn_adapter_add(s.base.model, s.adapters[1]); /* is there already */
     say(&s, other);
     assert_true(distance(first, both) > 0.1);
     assert_true(distance(both, other) < 0.02 * distance(first, both));
@@ -333,18 +334,20 @@ static void test_peft(void **state)
     write_text("mixed/adapter_config.json", cases[2].json);
     assert_int_not_equal(bn_peft_write(s.adapters[0], "mixed", &s.over), BN_OK);
     assert_false(bn_peft_is("mixed"));
+    /* Those that are not even complete touch nothing. */
+    assert_ok(bn_fs_mkdirs("kept/adapter_model.safetensors.new"));
+    write_text("kept/adapter_config.json", cases[2].json);
+    assert_int_not_equal(bn_peft_write(s.adapters[0], "kept", &s.over), BN_OK);
+    assert_true(bn_peft_is("kept"));
     close_shared(&s);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_two_on_one_base),
-        cmocka_unit_test(test_the_sum_of_two),
-        cmocka_unit_test(test_scale),
-        cmocka_unit_test(test_checkpoint_of_adapters),
-        cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_peft),
+        cmocka_unit_test(test_two_on_one_base), cmocka_unit_test(test_the_sum_of_two),
+        cmocka_unit_test(test_scale),           cmocka_unit_test(test_checkpoint_of_adapters),
+        cmocka_unit_test(test_identity),        cmocka_unit_test(test_peft),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
