@@ -12,8 +12,6 @@ static bn_value run_model(const bn_model *model, bn_graph *g, bn_value input, bn
 
 bn_distill bn_distill_of(const bn_config *config, const bn_model *teacher)
 {
-    const int64_t heads = config->model.num_key_value_heads ? config->model.num_key_value_heads
-                                                            : config->model.num_attention_heads;
     const int64_t asked = config->distillation.attention_heads;
     return (bn_distill){.teacher = teacher,
                         .temperature = config->distillation.temperature,
@@ -21,7 +19,7 @@ bn_distill bn_distill_of(const bn_config *config, const bn_model *teacher)
                         .hidden_weight = config->distillation.hidden_weight,
                         .attention_weight = config->distillation.attention_weight,
                         .attention_layer = config->distillation.attention_layer,
-                        .attention_heads = asked ? asked : heads};
+                        .attention_heads = asked ? asked : bn_config_kv_heads(config)};
 }
 
 /* The layer whose relations count; out of range where that is not one of `layers`. */
@@ -79,10 +77,8 @@ static bn_status check_relations(const bn_config *config, const bn_loaded *teach
     const bn_distill d = bn_distill_of(config, teacher->model);
     const bn_attention_layer *attn = &teacher->model->blocks[0].self_attn;
     const int64_t head_dim = config->model.hidden_size / config->model.num_attention_heads;
-    const int64_t kv_heads = config->model.num_key_value_heads ? config->model.num_key_value_heads
-                                                               : config->model.num_attention_heads;
     const int64_t layers[] = {config->model.num_hidden_layers, teacher->model->n_blocks};
-    const int64_t widths[] = {config->model.hidden_size, kv_heads * head_dim,
+    const int64_t widths[] = {config->model.hidden_size, bn_config_kv_heads(config) * head_dim,
                               attn->heads * attn->head_dim, attn->kv_heads * attn->head_dim};
     for (int i = 0; i < 2; i++) {
         const int64_t layer = relation_layer(d.attention_layer, layers[i]);

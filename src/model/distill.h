@@ -29,11 +29,13 @@ bn_distill bn_distill_of(const bn_config *config, const bn_model *teacher);
 
 /* Opens config->distillation.teacher for a student of `config` with this
  * tokenizer, on its backend. BN_BAD_CONFIG where the two do not fit: other
- * tokens, fewer positions, another width with hidden_weight; BN_USAGE where the
- * backend has no kernels for it. *out as in bn_loaded_open(). */
+ * tokens, fewer positions, another width with hidden_weight, with attention_weight an
+ * attention_layer that one of them lacks or attention_heads that do not divide their
+ * widths; BN_USAGE where the backend has no kernels for it. *out as in bn_loaded_open(). */
 bn_status bn_teacher_open(const bn_config *config, const bn_tokenizer *tokenizer,
                           bn_backend *backend, bn_loaded *out) BN_MUST_CHECK;
-/* The same without memory: bn_loaded_outline(). `vocab` is the tokenizer's size. */
+/* The same without memory: bn_loaded_outline(). `vocab` is the tokenizer's size; that
+ * is all it compares of the tokenizers. */
 bn_status bn_teacher_outline(const bn_config *config, int64_t vocab, bn_backend *backend,
                              bn_loaded *out) BN_MUST_CHECK;
 

@@ -121,13 +121,13 @@ expect 0
 [ -s e ] && fail '--quiet wrote to stderr'
 
 # ---- memory: what was foretold is what it took ----
-number() { # number KEY FILE
+bytes_of() { # bytes_of KEY FILE: the last there is
     sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" "$2" | tail -n 1
 }
 run train ok.json --dry-run
 cp o foretold.json
-foretold=$(number total foretold.json)
-measured=$(number peak_device_bytes out/summary.json)
+foretold=$(bytes_of total foretold.json)
+measured=$(bytes_of peak_device_bytes out/summary.json)
 awk "BEGIN { d = $measured - $foretold; exit !(d * d <= (0.15 * $foretold) ^ 2) }" ||
     fail "foretold $foretold bytes, measured $measured"
 
