@@ -381,6 +381,11 @@ static bn_status load_moment(bn_checkpoint *c, int group, const bn_checkpoint_pa
         return BN_OK;
     if (!codes)
         return load_array(c, group, p, BN_H5_F32, &shape, moment);
+    if (c->state.step == 0) { /* zeros, in whatever form */
+        memset(codes, 0, (size_t)bn_tensor_numel(&shape));
+        memset(moment, 0, bn_tensor_bytes(&blocks));
+        return BN_OK;
+    }
     BN_TRY(load_array(c, group, p, BN_H5_U8, &shape, codes));
     return load_array(c, absmax_of(group), p, BN_H5_F32, &blocks, moment);
 }

@@ -14,7 +14,7 @@
  * NAME is the Hugging Face name. First moments are there for each parameter that
  * is trained, second ones if its update keeps them: none of a frozen parameter, nor
  * of adapters saved alone. A model to start from (imported, quantized or merged, of
- * step 0) has zeros. Root attributes:
+ * step 0) has zeros, float32 for whatever optimizer comes. Root attributes:
  *
  *   format = "bitnet-checkpoint"   format_version = 1 (int64)   producer
  *   config_json   tokenizer ("byte", or tokenizer JSON)   device

@@ -208,6 +208,8 @@ static bn_status add_dataset(bn_h5_reader *r, const char *name, hid_t dataset)
     return BN_OK;
 }
 
+int bn_h5_max_objects = BN_H5_MAX_ARRAYS;
+
 typedef struct name_list {
     bn_h5_reader *r;
     bn_strings names;
@@ -226,9 +228,9 @@ static herr_t list_name(hid_t group, const char *name, const H5L_info_t *info, v
                      info->type == H5L_TYPE_SOFT       ? "a soft"
                      : info->type == H5L_TYPE_EXTERNAL ? "an external"
                                                        : "another kind of");
-    else if (list->r->objects++ == BN_H5_MAX_ARRAYS)
+    else if (list->r->objects++ == bn_h5_max_objects)
         list->status = bn_error(BN_BAD_DATA, "%s: expected at most %d objects, found more",
-                                list->r->path, BN_H5_MAX_ARRAYS);
+                                list->r->path, bn_h5_max_objects);
     else
         list->status = bn_strings_add(&list->names, name);
     return list->status == BN_OK ? 0 : 1;

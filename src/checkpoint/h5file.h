@@ -53,9 +53,9 @@ const char *bn_h5_type_name(bn_h5_type type);
 size_t bn_h5_type_size(bn_h5_type type);
 
 enum {
-    BN_H5_NAME_MAX = 255,     /* bytes of an array name, "group/name" */
-    BN_H5_ATTR_NAME_MAX = 63, /* bytes of an attribute name */
-    BN_H5_MAX_ARRAYS = 1 << 15,
+    BN_H5_NAME_MAX = 255,        /* bytes of an array name, "group/name" */
+    BN_H5_ATTR_NAME_MAX = 63,    /* bytes of an attribute name */
+    BN_H5_MAX_ARRAYS = 1 << 20,  /* objects of a file: 4096 blocks with moments have 600000 */
     BN_H5_MAX_ATTRS = 64,        /* of one object */
     BN_H5_STRING_MAX = 64 << 20, /* bytes of a string attribute */
 };

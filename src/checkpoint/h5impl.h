@@ -40,6 +40,9 @@ hid_t bn_h5_access_new(void);
 bool bn_h5_name_ok(const char *name, size_t max, bool group_allowed);
 
 /* ---- reading ---- */
+/* BN_H5_MAX_ARRAYS; a test may set it lower. */
+extern int bn_h5_max_objects;
+
 struct bn_h5_reader {
     char *path;
     hid_t file;                /* H5I_INVALID_HID when `child` has it open */

@@ -126,6 +126,30 @@ static void test_no_times(void **state)
     free(data[1]);
 }
 
+/* A model to start from has zeros as reals; to moments as codes they are zeros as well. */
+static void test_coded_start(void **state)
+{
+    float zeros[4] = {0}, most[1] = {7}, back[4];
+    uint8_t c1[4] = {1, 2, 3, 4}, none[4] = {0};
+    bn_checkpoint_param p = {"norm", 1, {4}, norm, zeros, zeros, NULL, NULL};
+    (void)state;
+    for (int64_t step = 0; step < 2; step++) {
+        const bn_train_state s = sample_state(step);
+        bn_checkpoint *c;
+        assert_ok(bn_checkpoint_save("coded.h5", &s, &p, 1, NULL, 0));
+        assert_ok(bn_checkpoint_open("coded.h5", &c));
+        const bn_checkpoint_param to = {"norm", 1, {4}, back, most, NULL, c1, NULL};
+        if (step == 0)
+            assert_ok(bn_checkpoint_load(c, &to, 1));
+        else
+            assert_fails(bn_checkpoint_load(c, &to, 1), BN_BAD_DATA,
+                         "adam_m/norm: expected uint8 [4], found float32 [4]");
+        assert_memory_equal(c1, none, sizeof c1);
+        assert_true(most[0] == 0);
+        bn_checkpoint_close(c);
+    }
+}
+
 /* Moments as codes with the largest magnitude of each block; beside a parameter whose
  * moments are reals. What a file does not have is zeros. */
 static void test_coded_moments(void **state)
@@ -560,6 +584,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_no_times),
         cmocka_unit_test(test_coded_moments),
+        cmocka_unit_test(test_coded_start),
         cmocka_unit_test(test_without_moments),
         cmocka_unit_test(test_wrong_model),
         cmocka_unit_test(test_refuses_to_save_nan),

@@ -9,6 +9,7 @@
 
 #include "h5_tools.h"
 
+#include "checkpoint/h5impl.h"
 #include "hostile/h5_attacks.h"
 #include "hostile/h5_repair.h"
 
@@ -349,13 +350,16 @@ static void test_too_many(void **state)
     (void)state;
     assert_ok(write_sample(FILE_NAME, 0));
     hid_t file = tool_open(FILE_NAME);
-    for (int i = 0; i < BN_H5_MAX_ARRAYS; i++) {
+    for (int i = 0; i < 1000; i++) {
         char name[16];
         snprintf(name, sizeof name, "n%d", i);
         assert_true(H5Lcreate_hard(file, "bytes", file, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
     }
     H5Fclose(file);
-    assert_fails(read_all(FILE_NAME), BN_BAD_DATA, "expected at most 32768 objects, found more");
+    assert_ok(read_all(FILE_NAME));
+    bn_h5_max_objects = 1000;
+    assert_fails(read_all(FILE_NAME), BN_BAD_DATA, "expected at most 1000 objects, found more");
+    bn_h5_max_objects = BN_H5_MAX_ARRAYS;
 }
 
 /* Data and Fletcher-32 changed together: only our checksum is left. */
