@@ -100,7 +100,7 @@ static bn_status print_text(const bn_loaded *loaded, const bn_score *score, doub
     return bn_tool_print_text(&text);
 }
 
-static bn_status check_args(const struct args *args)
+static bn_status check_args(const struct args *args, int *cache_bits)
 {
     if (!args->data && !args->validation_split)
         return bn_error(BN_USAGE, "--data FILE is missing (or --validation-split)");
@@ -110,7 +110,7 @@ static bn_status check_args(const struct args *args)
     if (args->batch_size < 0 || args->batch_size > 1 << 20)
         return bn_error(BN_USAGE, "--batch-size %lld: expected 0 to %d",
                         (long long)args->batch_size, 1 << 20);
-    return BN_OK;
+    return bn_tool_cache_bits(args->cache_type, cache_bits);
 }
 
 static bn_status print(const struct args *args, const bn_loaded *loaded, const char *data,
@@ -121,13 +121,11 @@ static bn_status print(const struct args *args, const bn_loaded *loaded, const c
                       : print_text(loaded, score, seconds);
 }
 
-static bn_status score(const struct args *args, const bn_loaded *loaded)
+static bn_status score(const struct args *args, const bn_loaded *loaded, int cache_bits)
 {
     const bn_part part = args->validation_split ? BN_PART_HELD_OUT : BN_PART_ALL;
     bn_measure measure;
     bn_score found;
-    int cache_bits;
-    BN_TRY(bn_kv_cache_bits(args->cache_type, &cache_bits));
     if (cache_bits && bn_model_is_classifier(loaded->model))
         return bn_error(BN_USAGE, "--cache-type %s: %s is an mlp, which has no KV cache",
                         args->cache_type, loaded->path);
@@ -146,11 +144,12 @@ static bn_status run(void *arg)
 {
     struct args *args = arg;
     bn_tool_model model = {0};
+    int cache_bits = 0;
     bn_status status = BN_OK;
-    BN_TRY_OUT(check_args(args));
+    BN_TRY_OUT(check_args(args, &cache_bits));
     BN_TRY_OUT(bn_signals_install());
     BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, &args->adapters, &model));
-    status = score(args, &model.loaded);
+    status = score(args, &model.loaded, cache_bits);
 out:
     bn_tool_close(&model);
     bn_strings_clear(&args->adapters);

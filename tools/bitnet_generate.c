@@ -413,7 +413,7 @@ static bn_status run_program(void *arg)
     run_state run = {.args = args};
     bn_session_options session = {0};
     BN_TRY_OUT(check_args(args));
-    BN_TRY_OUT(bn_kv_cache_bits(args->cache_type, &session.cache_bits));
+    BN_TRY_OUT(bn_tool_cache_bits(args->cache_type, &session.cache_bits));
     BN_TRY_OUT(read_prompts(&run));
     BN_TRY_OUT(bn_tool_open_adapted(args->model, &args->where, &args->adapters, &model));
     BN_TRY_OUT(bn_loaded_expect(&model.loaded, BN_KIND_TRANSFORMER));

@@ -69,6 +69,20 @@ bn_status bn_tool_check_output(const char *output)
     return BN_OK;
 }
 
+bn_status bn_tool_cache_bits(const char *type, int *bits)
+{
+    static const struct {
+        const char *name;
+        int bits;
+    } types[] = {{"float32", 0}, {"int8", 8}, {"int4", 4}};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(type, types[i].name) == 0) {
+            *bits = types[i].bits;
+            return BN_OK;
+        }
+    return bn_error(BN_USAGE, "--cache-type %s: expected float32, int8 or int4", type);
+}
+
 bn_status bn_tool_open(const char *path, const bn_tool_where *where, bool pack, bn_tool_model *out)
 {
     BN_TRY(open_device(where, out));
@@ -98,12 +112,13 @@ bn_status bn_tool_add_adapter(const char *path, bn_tool_model *model)
     return BN_OK;
 }
 
-/* Adds PATH or PATH:FACTOR on top of what is in use. */
+/* Adds PATH or PATH:FACTOR on top of what is in use. A path that exists is one, whatever
+ * it ends with. */
 static bn_status use_adapter(const char *text, bn_tool_model *model)
 {
     const char *colon = strrchr(text, ':');
     double factor = 1;
-    if (!colon || !bn_parse_f64(colon + 1, &factor))
+    if (!colon || bn_fs_exists(text) || !bn_parse_f64(colon + 1, &factor))
         colon = text + strlen(text);
     char *path = bn_format("%.*s", (int)(colon - text), text);
     if (!path)

@@ -93,15 +93,17 @@ bn_status bn_tool_open_adapted(const char *path, const bn_tool_where *where,
             "several the sum"                                                                      \
     }
 
-/* Option row for a member that takes the word of a KV cache's type
- * (bn_kv_cache_bits). */
+void bn_tool_close(bn_tool_model *model); /* {0} is fine */
+
+/* Option row for a member that takes the word of a KV cache's type. */
 #define BN_TOOL_CACHE_OPTION(type, member)                                                         \
     {                                                                                              \
         "cache-type", 0, "TYPE", BN_OPT_STRING, offsetof(type, member),                            \
-            "elements of the KV cache: float32, or int8 or int4 in a quarter or less of the "      \
-            "memory (float32)"                                                                     \
+            "elements of the KV cache: float32, or in a little over a quarter of the memory "      \
+            "int8, a sixth int4 (float32)"                                                         \
     }
-void bn_tool_close(bn_tool_model *model); /* {0} is fine */
+/* That word as the bits that model/kv_cache.h takes; BN_USAGE for another one. */
+bn_status bn_tool_cache_bits(const char *type, int *bits) BN_MUST_CHECK;
 
 /* "bitnet-qat 0.1.0" */
 extern const char bn_tool_producer[];

@@ -1,24 +1,8 @@
 #include "model/kv_cache.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/checked.h"
-
-static const struct {
-    const char *name;
-    int bits;
-} types[] = {{"float32", 0}, {"int8", 8}, {"int4", 4}};
-
-bn_status bn_kv_cache_bits(const char *type, int *bits)
-{
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (strcmp(type, types[i].name) == 0) {
-            *bits = types[i].bits;
-            return BN_OK;
-        }
-    return bn_error(BN_USAGE, "--cache-type %s: expected float32, int8 or int4", type);
-}
 
 /* K or V of one block. */
 static bn_tensor shape_of(const bn_model *model, const bn_backend *be, int64_t sequences,

@@ -23,7 +23,4 @@ bn_status bn_kv_cache_init(const bn_model *model, bn_backend *backend, int64_t s
                            int64_t positions, int bits, bn_kv_cache *out) BN_MUST_CHECK;
 void bn_kv_cache_clear(bn_kv_cache *cache); /* {0} is fine */
 
-/* "float32", "int8" or "int4" -> 0, 8 or 4; BN_USAGE for another word. */
-bn_status bn_kv_cache_bits(const char *type, int *bits) BN_MUST_CHECK;
-
 #endif

@@ -55,6 +55,10 @@ same "$loss" "$second"
 loss_of packed.h5 --adapter first:0.5 --adapter second:-2e-1
 run generate out --adapter first --adapter second:0.5 -p 'line 3' -n 8 --greedy --quiet
 expect 0
+cp -r first first:0 # a path, not a factor
+loss_of out --adapter first:0
+same "$loss" "$adapted"
+rm -r first:0
 run eval out --adapter first --adapter second:x --data new.txt
 refused 66 'second:x'
 run generate out --adapter missing -p x -n 1
