@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/signals.h"
 #include "tools/measure.h"
 #include "tools/start_checkpoint.h"
 
@@ -137,6 +138,8 @@ static bn_status merge(bn_tool_model *model, const char *path, const bn_measure 
     bn_status status = temp ? write_merged(model, temp) : BN_FAIL;
     if (status == BN_OK)
         status = loss_of_merged(model, temp, m, &losses->merged);
+    if (status == BN_OK)
+        status = bn_signals_poll();
     if (status == BN_OK)
         status = bn_fs_commit(temp, path);
     else if (temp)

@@ -1,10 +1,9 @@
 /* bitnet-adapter - writes an adapter alone, for PEFT, or merged with its base. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "base/json.h"
+#include "base/signals.h"
 #include "model/peft.h"
 #include "tools/adapter_merge.h"
 
@@ -38,7 +37,8 @@ static const bn_program program = {
     positionals,
     "A merged model is a checkpoint whose weights are quantized anew when it is run or\n"
     "exported; the losses of base, adapted and merged model say what that costs. Exit codes:\n"
-    "0 done, 1 failure, 2 usage, 65 bad file or another base, 66 input missing, 74 I/O.\n"};
+    "0 done, 1 failure, 2 usage, 65 bad file or another base, 66 input missing, 74 I/O,\n"
+    "75 interrupted: nothing was written.\n"};
 
 static bn_status check_args(const struct args *args)
 {
@@ -52,15 +52,6 @@ static bn_status check_args(const struct args *args)
     if (args->data && strcmp(args->format, "merged") != 0)
         return bn_error(BN_USAGE, "--data goes with --format merged");
     return strcmp(args->format, "peft") == 0 ? BN_OK : bn_tool_check_output(args->output);
-}
-
-static bn_status print_json(bn_json *json)
-{
-    char *text;
-    BN_TRY(bn_json_take(json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
 }
 
 static bn_status merge(const struct args *args, bn_tool_model *model)
@@ -82,12 +73,13 @@ static bn_status merge(const struct args *args, bn_tool_model *model)
     bn_json_double(&json, "adapter_loss", losses.adapted);
     bn_json_double(&json, "merged_loss", losses.merged);
     bn_json_object_end(&json);
-    return print_json(&json);
+    return bn_tool_print_json(&json);
 }
 
 static bn_status write_alone(const struct args *args, const bn_tool_model *model)
 {
     char id[BN_SHA256_TEXT];
+    BN_TRY(bn_signals_poll());
     BN_TRY(strcmp(args->format, "peft") == 0
                ? bn_peft_write(model->adapters[0], args->output, &model->base)
                : bn_adapter_save(model->adapters[0], args->output, &model->base,
@@ -105,7 +97,7 @@ static bn_status write_alone(const struct args *args, const bn_tool_model *model
     bn_json_int(&json, "parameters", parameters);
     bn_json_string(&json, "base_sha256", id);
     bn_json_object_end(&json);
-    return print_json(&json);
+    return bn_tool_print_json(&json);
 }
 
 static bn_status run(void *arg)
@@ -113,6 +105,7 @@ static bn_status run(void *arg)
     const struct args *args = arg;
     bn_tool_model model = {0};
     BN_TRY(check_args(args));
+    BN_TRY(bn_signals_install());
     BN_TRY(bn_tool_open_base(args->base, &args->where, &model));
     bn_status status = bn_tool_add_adapter(args->adapter, &model);
     if (status == BN_OK)

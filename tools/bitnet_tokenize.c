@@ -59,16 +59,6 @@ static bn_status need(const char *value, const char *option, const char *command
     return value ? BN_OK : bn_error(BN_USAGE, "%s: %s is missing", command, option);
 }
 
-static bn_status print_json(bn_json *json)
-{
-    char *text;
-    bn_json_object_end(json);
-    BN_TRY(bn_json_take(json, &text));
-    bn_status status = bn_tool_print(text);
-    free(text);
-    return status;
-}
-
 /* ---- train ---- */
 
 static bn_status add_file(bn_bpe_trainer *trainer, const char *path)
@@ -105,7 +95,8 @@ static bn_status train(const struct args *args)
     bn_json_object(&json, NULL);
     bn_json_string(&json, "tokenizer", args->output);
     bn_json_int(&json, "vocab_size", size);
-    status = print_json(&json);
+    bn_json_object_end(&json);
+    status = bn_tool_print_json(&json);
 out:
     bn_tokenizer_free(check);
     bn_bpe_trainer_free(trainer);
@@ -188,7 +179,8 @@ static bn_status report_encoding(const struct args *args, const encoding *e)
     bn_json_double(&json, "bytes_per_token", (double)e->bytes / (double)e->tokens);
     bn_json_double(&json, "elapsed_s", seconds);
     bn_json_double(&json, "megabytes_per_second", (double)e->bytes / 1e6 / seconds);
-    return print_json(&json);
+    bn_json_object_end(&json);
+    return bn_tool_print_json(&json);
 }
 
 static bn_status encode(const struct args *args)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/signals.h"
 #include "base/json.h"
 
 /* Everything that is reported. */
@@ -264,7 +265,7 @@ bn_status bn_export_report_save(const bn_export_report *report, const char *outp
 bn_status bn_export_settle(bn_status made, const char *temp, const char *output,
                            bn_export_report *report)
 {
-    bn_status status = made;
+    bn_status status = made == BN_OK ? bn_signals_poll() : made;
     if (status != BN_OK)
         unlink(temp); /* not bn_fs_remove(): the message stays */
     else

@@ -51,8 +51,8 @@ bn_status bn_export_report_make(const bn_export_job_facts *facts, const char *wr
 bn_status bn_export_report_save(const bn_export_report *report, const char *output) BN_MUST_CHECK;
 
 /* The end of an export to one file, written as `temp`: it gets its name and the
- * report is saved, or, if `made` is an error, nothing stays. Returns that
- * error. */
+ * report is saved, or, if `made` is an error or a signal has come, nothing stays.
+ * Returns that error. */
 bn_status bn_export_settle(bn_status made, const char *temp, const char *output,
                            bn_export_report *report) BN_MUST_CHECK;
 void bn_export_report_clear(bn_export_report *report); /* {0} is fine */

@@ -10,7 +10,7 @@ tests=$2
 python=$3
 . "$tests/cli/cli.sh"
 
-rm -rf out floats empty broken ./*.h5 ./*.gguf ./*.json ./*.unverified text.txt short.txt
+rm -rf out adapted floats empty broken ./*.h5 ./*.gguf ./*.json ./*.unverified text.txt short.txt
 make_training config.json
 "$bin/bitnet-train" config.json --quiet >/dev/null || exit 1
 "$bin/bitnet-train" config.json --quiet --output-dir floats --max-steps 2 \
@@ -150,7 +150,7 @@ run eval out --data text.txt --json --cache-type int8
 json "0 < abs(d['loss'] - json.load(open('checkpoint.json'))['loss']) < 0.01"
 run eval out --data text.txt --json --cache-type int4
 json "0 < abs(d['loss'] - json.load(open('checkpoint.json'))['loss']) < 0.1"
-run eval out --data text.txt --cache-type int7
+run eval missing --data text.txt --cache-type int7
 refused 2 '--cache-type int7: expected float32, int8 or int4'
 run eval out --data text.txt --json --max-batches 3
 json "d['batches'] == 3 and d['tokens'] == 96"
@@ -385,6 +385,7 @@ p.send_signal(number)
 sys.exit(p.wait())
 PY
 make_text 20000 >large.txt
+run train config.json --base out --output-dir adapted --max-steps 1 --quiet
 interrupted() { # interrupted SIGNAL PROGRAM ARGS...
     program=bitnet-$2
     command="$*"
@@ -394,6 +395,8 @@ interrupted() { # interrupted SIGNAL PROGRAM ARGS...
 }
 for signal in INT TERM; do
     interrupted $signal eval "model.h5 --data large.txt --threads 1"
+    interrupted $signal adapter "adapted --base out -o stopped --format merged --data large.txt"
+    [ -z "$(find . -maxdepth 1 -name 'stopped*')" ] || fail "something is left"
     for format in hdf5 gguf 'safetensors --hf-weights bf16'; do
         interrupted $signal export "out -o stopped --format $format --data large.txt --force"
         [ -z "$(find . -maxdepth 1 -name 'stopped*')" ] || fail "something is left"

@@ -1,11 +1,13 @@
 /* Whole exports: what they leave behind when all is well and when it is not. */
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/signals.h"
 #include "tools/export_job.h"
 #include "tools/inspect.h"
 #include "tools/sample.h"
@@ -214,6 +216,30 @@ static void test_wrong_results(void **state)
     fixture_close(&f);
 }
 
+static void interrupt(void *arg, const char *path)
+{
+    (void)arg;
+    (void)path;
+    raise(SIGINT);
+}
+
+/* With nothing to verify, nothing else looks. */
+static void test_interrupted(void **state)
+{
+    (void)state;
+    fixture f;
+    const bn_export_request request = {
+        .output = "stopped.h5", .format = base3, .written = interrupt};
+    fixture_open(&f, NULL);
+    fixture_save(&f, "model.h5");
+    assert_ok(bn_signals_install());
+    assert_int_equal(export("model.h5", request, f.backend, NULL), BN_INTERRUPTED);
+    assert_ok(bn_signals_install()); /* clears it */
+    assert_false(bn_fs_exists("stopped.h5"));
+    assert_false(bn_fs_exists("stopped.h5.unverified"));
+    fixture_close(&f);
+}
+
 static void test_float16_overflow(void **state)
 {
     (void)state;
@@ -330,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_planted_corruption),
         cmocka_unit_test(test_wrong_results),
         cmocka_unit_test(test_float16_overflow),
+        cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_sample),
         cmocka_unit_test(test_inspection),
     };
