@@ -5,7 +5,8 @@ counts.txt: times on shared machines drift, instructions do not.
 usage: check_instructions.py PROGRAM COMPILER [COUNTS]
 
 A kernel may take 3 % more than its count. Counts belong to a compiler and an
-instruction set; a kernel without one fails, and the line to add is printed.
+instruction set; a kernel without one fails, and the line to add is printed. ctest
+runs it where counts.txt has lines for the compiler: for another, run it by hand.
 """
 import glob
 import os
