@@ -336,7 +336,6 @@ static bn_status infer_relation_kl(bn_op_call *c, bn_dtype real)
     NEED(heads >= 1 && x->shape[2] % heads == 0 && y->shape[2] % heads == 0,
          "heads must divide both widths");
     c->out[0] = bn_tensor_1d(real, 1);
-    c->out[1] = bn_tensor_2d(real, 2, x->shape[0] * heads * x->shape[1]);
     return BN_OK;
 }
 

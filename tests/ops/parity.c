@@ -36,8 +36,7 @@ const parity_limits parity_table[BN_OP_COUNT] = {
     [BN_OP_CROSS_ENTROPY] = {1e-6, 2e-6},
     [BN_OP_LINEAR_CROSS_ENTROPY] = {2e-6, 5e-6},
     [BN_OP_DISTILL_KL] = {2e-6, 2e-6},
-    /* as ATTENTION, and q - p cancels where a position relates to itself alone */
-    [BN_OP_RELATION_KL] = {2e-6, 1e-4},
+    [BN_OP_RELATION_KL] = {2e-6, 2e-6},
     [BN_OP_DISTANCE] = {2e-7, 2e-7},
     [BN_OP_DROPOUT] = {2e-7, 2e-7},
     [BN_OP_SUM] = {1e-6, 2e-7},

@@ -9,7 +9,7 @@
 typedef struct job {
     const bn_rowops *ops;
     const float *x, *y; /* [B,T,W], [B,T,U] */
-    float *lse, *dx;    /* [2,B*H*T]; [B,T,W] */
+    float *dx;          /* [B,T,W] */
     double *loss;       /* of each head */
     float *work;        /* of each worker */
     int64_t B, T, W, U, H, work_floats;
@@ -28,7 +28,6 @@ static job job_of(const bn_backend *backend, const bn_op_call *c)
     job j = {.ops = bn_fast_ops(backend),
              .x = bn_fast_in(c, 0),
              .y = bn_fast_in(c, 1),
-             .lse = bn_fast_out(c, 1),
              .B = c->in[0].shape[0],
              .T = c->in[0].shape[1],
              .W = c->in[0].shape[2],
@@ -68,13 +67,13 @@ static double log_sum_exp(const float *r, int64_t n)
 typedef struct pair {
     const float *x, *y;
     float *x_columns, *y_columns, *s, *r;
-    int64_t x_width, y_width, first; /* of its log-sum-exps */
+    int64_t x_width, y_width;
 } pair;
 
 static pair pair_of(const job *j, int64_t chunk, int worker)
 {
     const int64_t b = chunk / j->H, h = chunk % j->H;
-    pair p = {.x_width = j->W / j->H, .y_width = j->U / j->H, .first = chunk * j->T};
+    pair p = {.x_width = j->W / j->H, .y_width = j->U / j->H};
     p.x = j->x + b * j->T * j->W + h * p.x_width;
     p.y = j->y + b * j->T * j->U + h * p.y_width;
     p.x_columns = j->work + worker * j->work_floats;
@@ -100,8 +99,6 @@ static void forward(void *arg, int64_t chunk, int worker)
     for (int64_t t = 0; t < j->T; t++) {
         relate_both(j, &p, t);
         const double ls = log_sum_exp(p.s, t + 1), lr = log_sum_exp(p.r, t + 1);
-        j->lse[p.first + t] = (float)ls;
-        j->lse[j->B * j->H * j->T + p.first + t] = (float)lr;
         for (int64_t i = 0; i <= t; i++) {
             const double log_p = (double)p.r[i] - lr;
             sum += (double)bn_expf((float)log_p) * (log_p - ((double)p.s[i] - ls));
@@ -147,11 +144,13 @@ static void backward(void *arg, int64_t chunk, int worker)
     for (int64_t t = 0; !j->add && t < j->T; t++)
         memset(dx + t * j->W, 0, (size_t)p.x_width * sizeof *dx);
     for (int64_t t = 0; t < j->T; t++) {
-        const float ls = j->lse[p.first + t], lr = j->lse[j->B * j->H * j->T + p.first + t];
         float *own = dx + t * j->W;
         relate_both(j, &p, t);
+        const double ls = log_sum_exp(p.s, t + 1), lr = log_sum_exp(p.r, t + 1);
         for (int64_t i = 0; i <= t; i++)
-            p.s[i] = (bn_expf(p.s[i] - ls) - bn_expf(p.r[i] - lr)) * j->factor;
+            p.s[i] =
+                (bn_expf((float)((double)p.s[i] - ls)) - bn_expf((float)((double)p.r[i] - lr))) *
+                j->factor;
         for (int64_t i = 0; i <= t; i++) {
             const float ds = p.s[i], *x_i = p.x + i * j->W, *x_t = p.x + t * j->W;
             float *to = dx + i * j->W;

@@ -39,19 +39,16 @@ size_t REF(bn_relation_kl_scratch)(const bn_backend *backend, const bn_op_call *
 }
 
 /* x [B,T,W], target [B,T,U] -> loss [1] = weight * mean over b, h, t of
- * sum_j p_j (log p_j - log q_j), p of the target, q of x; lse [2,B*H*T] */
+ * sum_j p_j (log p_j - log q_j), p of the target, q of x */
 bn_status REF(bn_relation_kl_forward)(bn_backend *backend, const bn_op_call *c)
 {
     (void)backend;
     const int64_t B = c->in[0].shape[0], T = c->in[0].shape[1], H = c->params->distill.heads;
     double *s = ref_data(&c->scratch), *r = s + T, sum = 0;
-    real *lse = ref_out(c, 1);
     for (int64_t bh = 0; bh < B * H; bh++) {
         const head x = head_of(c, 0, bh / H, bh % H), y = head_of(c, 1, bh / H, bh % H);
         for (int64_t t = 0; t < T; t++) {
             const double ls = relate(x, t, s), lr = relate(y, t, r);
-            lse[bh * T + t] = (real)ls;
-            lse[(B * H + bh) * T + t] = (real)lr;
             for (int64_t j = 0; j <= t; j++)
                 sum += exp(r[j] - lr) * ((r[j] - lr) - (s[j] - ls));
         }
