@@ -112,7 +112,7 @@ bn_value bn_hadamard(bn_tape *t, bn_value x)
 bn_value bn_attention(bn_tape *t, bn_value q, bn_value k, bn_value v, int64_t heads,
                       int64_t kv_heads)
 {
-    return record(t, BN_OP_ATTENTION, &(bn_op_params){.attention = {heads, kv_heads}}, 3,
+    return record(t, BN_OP_ATTENTION, &(bn_op_params){.attention = {heads, kv_heads, 0}}, 3,
                   (bn_value[]){q, k, v});
 }
 
@@ -145,7 +145,7 @@ bn_value bn_linear_cross_entropy(bn_tape *t, bn_value x, bn_value weight, bn_val
 bn_value bn_distill_kl(bn_tape *t, bn_value logits, bn_value target, double temperature,
                        double weight)
 {
-    bn_op_params params = {.distill = {temperature, weight}};
+    bn_op_params params = {.distill = {.temperature = temperature, .weight = weight}};
     return record(t, BN_OP_DISTILL_KL, &params, 2, (bn_value[]){logits, target});
 }
 

@@ -18,8 +18,9 @@ static void write_valid(const char *path)
                                   .tokenizer = "byte",
                                   .producer = "fuzz",
                                   .device = "cpu"};
-    const bn_checkpoint_param params[] = {{"model.a", 2, {2, 3}, values, values, values},
-                                          {"model.b", 1, {4}, values, values, values}};
+    const bn_checkpoint_param params[] = {
+        {"model.a", 2, {2, 3}, values, values, values, NULL, NULL},
+        {"model.b", 1, {4}, values, values, values, NULL, NULL}};
     const bn_checkpoint_extra extra = {"telemetry", "\1\2\3", 3};
     if (bn_checkpoint_save(path, &state, params, 2, &extra, 1) != BN_OK)
         fuzz_broken("cannot write a checkpoint");

@@ -149,8 +149,8 @@ static bn_status write_checkpoint(const char *path)
                                   .tokenizer = "byte",
                                   .producer = "golden 1",
                                   .device = "cpu"};
-    const bn_checkpoint_param params[] = {{"x", 2, {OUT, IN}, values, values, values},
-                                          {"y", 1, {OUT}, values, values, values}};
+    const bn_checkpoint_param params[] = {{"x", 2, {OUT, IN}, values, values, values, NULL, NULL},
+                                          {"y", 1, {OUT}, values, values, values, NULL, NULL}};
     const bn_checkpoint_extra extra = {"more", "bytes", 5};
     for (int i = 0; i < OUT * IN; i++)
         values[i] = value_at(i);
@@ -256,8 +256,8 @@ static void test_grids_v1(void **state)
 static void test_checkpoint_v1(void **state)
 {
     float x[OUT * IN], m[OUT * IN], v[OUT * IN], y[OUT];
-    const bn_checkpoint_param params[] = {{"x", 2, {OUT, IN}, x, m, v},
-                                          {"y", 1, {OUT}, y, NULL, NULL}};
+    const bn_checkpoint_param params[] = {{"x", 2, {OUT, IN}, x, m, v, NULL, NULL},
+                                          {"y", 1, {OUT}, y, NULL, NULL, NULL, NULL}};
     bn_checkpoint *c;
     void *extra;
     size_t bytes;

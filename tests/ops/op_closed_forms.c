@@ -197,7 +197,7 @@ static void attention_is_causal(void **state)
     (void)state;
     const double q[] = {5, -5, 1, 0}, k[] = {2, 3}, v[] = {10, 20};
     const bn_op_spec spec = {.op = BN_OP_ATTENTION,
-                             .params.attention = {2, 1},
+                             .params.attention = {2, 1, 0},
                              .in = {bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_3d(BN_F64, 1, 2, 1),
                                     bn_tensor_3d(BN_F64, 1, 2, 1)},
                              .data = {q, k, v}};
@@ -222,7 +222,7 @@ static void attention_is_causal(void **state)
         want[i] = i < 16 ? 0 : (i % 4 + 1) * exp(score) / (1 + exp(score));
     }
     const bn_op_spec grouped = {.op = BN_OP_ATTENTION,
-                                .params.attention = {4, 2},
+                                .params.attention = {4, 2, 0},
                                 .in = {bn_tensor_3d(BN_F64, 1, 2, 16),
                                        bn_tensor_3d(BN_F64, 1, 2, 8),
                                        bn_tensor_3d(BN_F64, 1, 2, 8)},
@@ -608,7 +608,7 @@ static void bad_numbers_are_refused(void **state)
                              .data = {x, x}};
     refused(&rope, "positions 2 to 3, the table has 3");
     const bn_op_spec cache = {.op = BN_OP_KV_ATTENTION,
-                              .params.attention = {1, 1},
+                              .params.attention = {1, 1, 0},
                               .run.position = 2,
                               .in = {bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_3d(BN_F64, 1, 2, 2),
                                      bn_tensor_3d(BN_F64, 1, 2, 2), bn_tensor_2d(BN_F64, 3, 2),

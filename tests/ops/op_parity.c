@@ -59,7 +59,7 @@ static void cached_attention_equals_attention(void **state)
         bn_backend *backend;
         assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = isa}, &backend));
         bn_op_spec whole = {.op = BN_OP_ATTENTION,
-                            .params.attention = {H, KV},
+                            .params.attention = {H, KV, 0},
                             .in = {bn_tensor_3d(BN_F64, 1, T, H * HD),
                                    bn_tensor_3d(BN_F64, 1, T, KV * HD),
                                    bn_tensor_3d(BN_F64, 1, T, KV * HD)},
@@ -77,7 +77,7 @@ static void cached_attention_equals_attention(void **state)
             int n = at < 2 * STEP ? STEP : 1;
             bn_op_spec part = {
                 .op = BN_OP_KV_ATTENTION,
-                .params.attention = {H, KV},
+                .params.attention = {H, KV, 0},
                 .run.position = at,
                 .in = {bn_tensor_3d(BN_F64, 1, n, H * HD), bn_tensor_3d(BN_F64, 1, n, KV * HD),
                        bn_tensor_3d(BN_F64, 1, n, KV * HD), bn_tensor_2d(BN_F64, T, KV * HD),

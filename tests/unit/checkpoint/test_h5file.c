@@ -416,7 +416,7 @@ static void test_foreign(void **state)
     assert_ok(write_sample(FILE_NAME, 0));
     hid_t file = tool_open(FILE_NAME), space = H5Screate_simple(1, &n, NULL);
     for (int i = 0; i < MANY; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "foreign%d", i);
         hid_t create = H5Pcreate(H5P_DATASET_CREATE);
         H5Pset_layout(create, layouts[i % 2]);

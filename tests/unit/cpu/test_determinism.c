@@ -202,7 +202,8 @@ static void threads_do_not_change_bits(void **state)
     for (int c = 0; (isa = bn_cpu_isa_choice(c)); c++) {
         bn_backend *backend[4];
         for (int t = 0; t < 4; t++)
-            assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = t + 1, .isa = isa}, &backend[t]));
+            assert_ok(
+                bn_cpu_backend_new(&(bn_cpu_options){.threads = t + 1, .isa = isa}, &backend[t]));
         for (int which = 0; strcmp(isa, "ref") != 0 && which < SUBJECTS; which++) {
             subject s = subject_of(which);
             bn_op_instance one, more;
@@ -282,14 +283,15 @@ static void a_cache_does_not_change_bits(void **state)
     (void)state;
     static float keys[P * KV_HEADS * HEAD_DIM], values[P * KV_HEADS * HEAD_DIM];
     float *const cache[2] = {keys, values};
-    subject s = {.spec = {.op = BN_OP_ATTENTION, .params.attention = {HEADS, KV_HEADS}}};
+    subject s = {.spec = {.op = BN_OP_ATTENTION, .params.attention = {HEADS, KV_HEADS, 0}}};
     reals(&s, 0, bn_tensor_3d(BN_F64, 1, LONG, HEADS * HEAD_DIM));
     reals(&s, 1, bn_tensor_3d(BN_F64, 1, LONG, KV_HEADS * HEAD_DIM));
     reals(&s, 2, bn_tensor_3d(BN_F64, 1, LONG, KV_HEADS * HEAD_DIM));
     for (int c = 0; bn_cpu_isa_choice(c); c++) {
         bn_backend *backend;
         bn_op_instance all;
-        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = bn_cpu_isa_choice(c)}, &backend));
+        assert_ok(bn_cpu_backend_new(&(bn_cpu_options){.threads = 2, .isa = bn_cpu_isa_choice(c)},
+                                     &backend));
         assert_ok(bn_op_instance_init(&all, backend, &s.spec));
         assert_ok(bn_op_instance_forward(&all));
         check_step(backend, &s.spec, &all, 0, 61, cache); /* a prompt, then one by one, */

@@ -470,9 +470,9 @@ static void test_estimator_limits(void **state)
         bn_grid grid;
         double weight, scale;
     } cases[] = {
-        {BN_ESTIMATOR_IDENTITY, BN_GRID_TERNARY, INFINITY, 1.5},
-        {BN_ESTIMATOR_IDENTITY, BN_GRID_INT2, INFINITY, 4},
-        {BN_ESTIMATOR_IDENTITY, BN_GRID_BINARY, INFINITY, 0},
+        {BN_ESTIMATOR_IDENTITY, BN_GRID_TERNARY, (double)INFINITY, 1.5},
+        {BN_ESTIMATOR_IDENTITY, BN_GRID_INT2, (double)INFINITY, 4},
+        {BN_ESTIMATOR_IDENTITY, BN_GRID_BINARY, (double)INFINITY, 0},
         {BN_ESTIMATOR_CLIPPED, BN_GRID_INT3, 3, 3},
         {BN_ESTIMATOR_TRUST, BN_GRID_INT3, 3.5, 3.5},
         {BN_ESTIMATOR_EWGS, BN_GRID_TERNARY, 1.5, 1.5},
