@@ -54,6 +54,16 @@ static void get_values(fixture *f, float *out)
     assert_ok(bn_backend_get_f32(f->backend, &f->norm->value, out + ROWS * COLS, NORM));
 }
 
+static void expect_values(fixture *f, const double *p, double within)
+{
+    float found[N];
+    get_values(f, found);
+    for (int i = 0; i < N; i++)
+        if (!(fabs((double)found[i] - p[i]) <= within))
+            fail_msg("%s: element %d is %.9g, expected %.9g", f->backend->name, i, (double)found[i],
+                     p[i]);
+}
+
 static void close_fixture(fixture *f)
 {
     bn_optimizer_clear(&f->optimizer);
@@ -82,7 +92,6 @@ static void check_three_steps(bn_backend *backend)
                         decays[] = {1.0, 1.0, 0.0};
     fixture f = {0};
     double p[N], m[N] = {0}, v[N] = {0};
-    float found[N];
     open_fixture(&f, backend);
     assert_ok(bn_optimizer_init(&f.optimizer, &f.config, backend, &f.params, &f.values, &f.grads));
     for (int i = 0; i < N; i++)
@@ -104,11 +113,7 @@ static void check_three_steps(bn_backend *backend)
         }
     }
     assert_int_equal(f.optimizer.step, 3);
-    get_values(&f, found);
-    for (int i = 0; i < N; i++)
-        if (!(fabs((double)found[i] - p[i]) <= 2e-6))
-            fail_msg("%s: element %d is %.9g, expected %.9g", backend->name, i, (double)found[i],
-                     p[i]);
+    expect_values(&f, p, 2e-6);
     close_fixture(&f);
 }
 
@@ -151,7 +156,6 @@ static void check_sgd(bn_backend *backend, bool nesterov)
                         decays[] = {1.0, 1.0, 0.0};
     fixture f = {0};
     double p[N], m[N] = {0};
-    float found[N];
     open_fixture(&f, backend);
     assert_ok(bn_config_set(&f.config, "training.optimizer=sgd"));
     assert_ok(bn_config_set(&f.config, "training.sgd_momentum=0.8"));
@@ -174,11 +178,7 @@ static void check_sgd(bn_backend *backend, bool nesterov)
             p[i] -= rates[t] * (nesterov ? g + 0.8 * m[i] : m[i]);
         }
     }
-    get_values(&f, found);
-    for (int i = 0; i < N; i++)
-        if (!(fabs((double)found[i] - p[i]) <= 5e-7))
-            fail_msg("%s: element %d is %.9g, expected %.9g", backend->name, i, (double)found[i],
-                     p[i]);
+    expect_values(&f, p, 5e-7);
     close_fixture(&f);
 }
 
